@@ -1,0 +1,114 @@
+"""From images and a model to a modularity curve; repeats, mean and spread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from modlib._checks import whole_number
+from modlib.data import Images
+from modlib.graph import DynamicGraph, dynamic_graph
+from modlib.modularity import check_labels, modularity
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Modularity of every layer.
+
+    Attributes:
+        layers: names of the L layers, first layer first.
+        q: (L,) modularity Q of each layer's graph.
+        per_class: (L, C) each class's term of Q; a row sums to q.
+        k: neighbours of each node.
+        n: number of samples N.
+    """
+
+    layers: tuple[str, ...]
+    q: np.ndarray
+    per_class: np.ndarray
+    k: int
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class CurveDraws:
+    """Modularity of every layer in several draws of samples.
+
+    Attributes:
+        layers: names of the L layers, first layer first.
+        q: (draws, L) modularity of each layer in each draw.
+        k: neighbours of each node.
+        n: number of samples N of a draw.
+    """
+
+    layers: tuple[str, ...]
+    q: np.ndarray
+    k: int
+    n: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(L,) mean over the draws."""
+        return self.q.mean(0)
+
+    @property
+    def std(self) -> np.ndarray:
+        """(L,) standard deviation over the draws (of the sample: divided by draws - 1)."""
+        return self.q.std(0, ddof=1)
+
+
+def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] | None = None, **options) -> Curve:
+    """The modularity of a network's layers on labelled images: images -> features -> graphs -> Q.
+
+    Args:
+        model: any ``torch.nn.Module``.
+        x: (N, 3, H, W) images, uint8 or float in [0, 1].
+        y: (N,) integer labels.
+        k: neighbours of each node, 1 <= k < N.
+        layers: names of modules; by default :func:`modlib.layer_names` of the model.
+        **options: of :func:`modlib.iter_features` (``batch_size``, ``memory``, ``progress``).
+
+    Raises:
+        ValueError: as :func:`iter_features`, :func:`knn_graph` and :func:`modularity` do, labels and k first.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=100)
+    >>> curve = modularity_curve(modlib.load_model("resnet20"), images.x, images.y)
+    >>> len(curve.layers), bool(curve.q[-1] > curve.q[0])
+    (10, True)
+    """
+    n = len(x)
+    y = check_labels(y, n)
+    whole_number("k", k, 1, n - 1, f"for N={n} samples")
+    return curve_of(dynamic_graph(model, x, k, layers, **options), y)
+
+
+def curve_of(graph: DynamicGraph, y) -> Curve:
+    """The modularity curve of a dynamic graph under labels (N,)."""
+    per_class = modularity(graph, y, per_class=True)
+    return Curve(graph.layers, per_class.sum(1), per_class, graph.graphs[0].k, graph.graphs[0].n)
+
+
+def repeat_curves(
+    model: nn.Module, images: Images, n: int = 500, k: int = 3, draws: int = 5, seed: int | None = None, **options
+) -> CurveDraws:
+    """Curves of several draws of n samples: what of a curve is the network, and what the choice of images.
+
+    Args:
+        images: the pool, of at least ``draws * n`` samples: no two draws share one.
+        seed: shuffle the pool by this seed; without it the draws are the pool's first batches of n in order, which is
+            the protocol of the authors' code.
+        **options: of :func:`modularity_curve`.
+
+    >>> import modlib
+    >>> draws = repeat_curves(modlib.load_model("resnet20"), modlib.load_images("cifar10"), n=100, draws=3)
+    >>> draws.q.shape, draws.mean.shape
+    ((3, 10), (10,))
+    """
+    draws = whole_number("draws", draws, 2, of="(a spread needs two)")
+    n = whole_number("n", n, 2, len(images) // draws, f"for {draws} draws without overlap from {len(images)} images")
+    order = np.arange(len(images)) if seed is None else np.random.default_rng(seed).permutation(len(images))
+    parts = (images[order[i * n : (i + 1) * n]] for i in range(draws))
+    curves = [modularity_curve(model, part.x, part.y, k, **options) for part in parts]
+    return CurveDraws(curves[0].layers, np.array([curve.q for curve in curves]), k, n)

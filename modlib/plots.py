@@ -1,0 +1,133 @@
+"""Pictures with matplotlib: curves, embeddings of layers, dynamic graphs."""
+
+import warnings
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from scipy.sparse import triu
+from sklearn.manifold import TSNE
+
+from modlib._checks import unknown
+from modlib.graph import DynamicGraph
+from modlib.modularity import modularity
+
+
+def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -> Axes:
+    """Modularity over layers.
+
+    Args:
+        curves: label -> :class:`modlib.Curve` or :class:`modlib.CurveDraws` (drawn with its spread, one standard
+            deviation to each side).
+        paper: (L,) values printed in the paper, drawn dashed.
+        title: above the picture.
+        ax: where to draw; by default a new figure.
+    """
+    ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
+    for label, curve in curves.items():
+        q = curve.mean if hasattr(curve, "mean") else curve.q
+        depth = np.arange(1, len(q) + 1)
+        (line,) = ax.plot(depth, q, "o-", ms=4, label=label)
+        if hasattr(curve, "std"):
+            ax.fill_between(depth, q - curve.std, q + curve.std, color=line.get_color(), alpha=0.25, lw=0)
+    if paper is not None:
+        ax.plot(np.arange(1, len(paper) + 1), paper, "--", color="0.4", label="paper")
+    ax.set(xlabel="layer", ylabel="modularity Q", title=title, ylim=(min(0, ax.get_ylim()[0]), None))
+    ax.grid(alpha=0.3)
+    if len(curves) > 1 or paper is not None:
+        ax.legend(frameon=False)
+    return ax
+
+
+def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray | None = None) -> np.ndarray:
+    """Positions of samples in the plane by the cosine similarity of their features.
+
+    Args:
+        features: (N, M) array or tensor.
+        method: ``"tsne"`` (scikit-learn) or ``"umap"`` (umap-learn).
+        seed: of the embedding.
+        start: (N, 2) positions to begin from, such as the layer's before: points then stay near where they were.
+
+    Returns:
+        (N, 2) float array.
+    """
+    x = np.asarray(features.cpu() if isinstance(features, torch.Tensor) else features)
+    if start is not None:
+        start = (start - start.mean(0)) / start.std(0)
+    if method == "tsne":
+        init = "pca" if start is None else (1e-4 * start).astype(np.float32)  # the scale scikit-learn gives its PCA start
+        return TSNE(metric="cosine", init=init, random_state=seed).fit_transform(x)
+    if method == "umap":
+        from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
+
+        init = "spectral" if start is None else 5 * start
+        with warnings.catch_warnings():  # with a seed UMAP runs on one thread, and says so
+            warnings.filterwarnings("ignore", message="n_jobs value")
+            return UMAP(metric="cosine", init=init, random_state=seed).fit_transform(x)
+    raise unknown("layout method", method, ["tsne", "umap"])
+
+
+def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figure:
+    """Scatter plots side by side, coloured by class.
+
+    Args:
+        positions: title -> (N, 2).
+        labels: (N,) integers.
+        classes: name of each class.
+        columns: plots in a row.
+    """
+    rows = -(-len(positions) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.1 * rows + 0.5), layout="constrained", squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, xy) in zip(axes.flat, positions.items(), strict=False):
+        for c, name in enumerate(classes):
+            ax.scatter(*xy[labels == c].T, s=4, color=_color(c), label=name)
+        ax.set_title(title, fontsize=9)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, markerscale=2, fontsize=8)
+    return figure
+
+
+def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> Figure:
+    """Snapshots of a small dynamic graph, nodes around a circle, class by class.
+
+    Dark lines are edges that the snapshot drawn before has too, light ones are new; the width is the edge's weight.
+
+    Args:
+        graph: the dynamic graph of a few samples.
+        labels: (N,) integers.
+        classes: name of each class.
+        layers: names of the snapshots to draw; by default all.
+    """
+    layers = list(layers or graph.layers)
+    labels = np.asarray(labels)
+    angle = np.empty(len(labels))
+    angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
+    xy = np.column_stack([np.cos(angle), np.sin(angle)])
+    figure, axes = plt.subplots(1, len(layers), figsize=(2.6 * len(layers), 3.1), layout="constrained", squeeze=False)
+    before = None
+    for ax, name in zip(axes.flat, layers, strict=True):
+        a = triu(graph[name].adjacency()).tocoo()
+        kept = np.zeros(a.nnz, bool) if before is None else before.tocsr()[a.row, a.col] > 0
+        lines = LineCollection(
+            xy[np.column_stack([a.row, a.col])], linewidths=0.5 + 2.5 * a.data, colors=np.where(kept, "0.25", "0.75")
+        )
+        ax.add_collection(lines)
+        for c in np.unique(labels):
+            ax.scatter(*xy[labels == c].T, s=70, color=_color(c), zorder=2, edgecolors="white", label=classes[c])
+        ax.set_title(f"{name}: Q = {modularity(graph[name], labels):.2f}", fontsize=9)
+        ax.set_axis_off()
+        ax.set_aspect("equal")
+        ax.autoscale_view()
+        before = a
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    return figure
+
+
+def _color(c: int):
+    return plt.get_cmap("tab10" if c < 10 else "tab20")(c % 20)

@@ -1,0 +1,187 @@
+"""Recorded measurements: written by the program that measured, with their evidence; read as tidy tables."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from modlib._checks import unknown
+from modlib.data import ASSETS, write_atomically
+
+FOLDER = ASSETS / "results"
+FORMAT = 1
+EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
+
+
+@dataclass(frozen=True)
+class Result:
+    """One recorded measurement.
+
+    Attributes:
+        experiment: what was measured, such as ``"curve"`` or ``"training"``.
+        settings: what identifies it: model, dataset, recipe, N, k, seed.
+        coords: labels along each dimension, such as ``{"layer": ["conv1", ...]}``.
+        values: name -> ``{"dims": [...], "data": nested list}``; scalars have no dims.
+        evidence: date, command, device and versions, and whatever else supports it (accuracy).
+    """
+
+    experiment: str
+    settings: dict
+    coords: dict[str, list]
+    values: dict[str, dict]
+    evidence: dict
+    format: int = FORMAT
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The array of a value.
+
+        Raises:
+            KeyError: if it was not measured.
+        """
+        if name not in self.values:
+            raise KeyError(f"{name!r} was not measured; this {self.experiment} has {', '.join(self.values)}")
+        return np.array(self.values[name]["data"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A tidy table of one value: a column for each setting and dimension, a row for each number."""
+        index = pd.MultiIndex.from_product(
+            [self.coords[dim] for dim in self.values[name]["dims"]] or [[0]], names=self.values[name]["dims"] or [None]
+        )
+        frame = pd.DataFrame({name: self[name].ravel()}, index).reset_index(drop=not self.values[name]["dims"])
+        return frame.assign(**{key: str(v) if isinstance(v, list) else v for key, v in self.settings.items()})
+
+
+def measurement(experiment: str, settings: dict, coords: dict, values: dict, device="cpu", **evidence) -> Result:
+    """A Result of numbers just measured, with the evidence that the running program can give of itself.
+
+    Args:
+        values: name -> (dims, array): the names of the array's dimensions, each a key of ``coords``.
+        device: where it was computed.
+        **evidence: further support, such as ``accuracy``.
+
+    Raises:
+        ValueError: if an array does not have the shape that its dims give, or a number is not finite.
+
+    >>> measurement("curve", {"k": 3}, {"layer": ["a", "b"]}, {"q": (["layer"], [0.1, 0.4])}).table("q")["q"].tolist()
+    [0.1, 0.4]
+    """
+    coords = {name: [_plain(label) for label in labels] for name, labels in coords.items()}
+    stored = {}
+    for name, (dims, data) in values.items():
+        array = np.asarray(data)
+        shape = tuple(len(coords[dim]) for dim in dims)
+        if array.shape != shape:
+            raise ValueError(f"value {name!r} must have the shape {shape} of its dims {tuple(dims)}; got {array.shape}")
+        if array.dtype.kind == "f":
+            if not np.isfinite(array).all():
+                raise ValueError(f"value {name!r} must be finite; what was not measured is left out, not recorded as NaN")
+            array = np.round(array.astype(float), 6)
+        stored[name] = {"dims": list(dims), "data": array.tolist()}
+    made = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "device": _device_name(torch.device(device)),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "modlib": _version(),
+    }
+    return Result(experiment, {k: _plain(v) for k, v in settings.items()}, coords, stored, {**made, **evidence})
+
+
+def write_result(result: Result, path: str | Path) -> Path:
+    """Write a result as JSON, all or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(asdict(result), indent=1) + "\n").encode())
+    return path
+
+
+def read_result(path: str | Path) -> Result:
+    """Read a result.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not a whole result of this format; the sentence says what is wrong.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a recorded result: no JSON at line {error.lineno}") from None
+    fields = Result.__dataclass_fields__
+    missing = [f for f in fields if f not in content] if isinstance(content, dict) else list(fields)
+    missing += [f"evidence.{f}" for f in EVIDENCE if not missing and f not in content["evidence"]]
+    if missing:
+        raise ValueError(f"{path} is not a recorded result: it lacks {', '.join(missing)}. Measure it again")
+    if content["format"] != FORMAT:
+        raise ValueError(f"{path} has format {content['format']}; this modlib reads {FORMAT}. Measure again or change modlib")
+    return Result(**{f: content[f] for f in fields})
+
+
+def find_results(experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> list[Result]:
+    """The recorded results of an experiment whose settings are as given; an empty list if it was not measured.
+
+    >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
+    ['resnet20']
+    """
+    results = [read_result(path) for path in sorted(Path(folder).rglob("*.json"))]
+    return [
+        r
+        for r in results
+        if experiment in (None, r.experiment) and all(r.settings.get(key) == value for key, value in settings.items())
+    ]
+
+
+def results_table(value: str, experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> pd.DataFrame:
+    """One value of every matching recorded result as a tidy table: settings and dimensions as columns."""
+    tables = [r.table(value) for r in find_results(experiment, folder, **settings) if value in r.values]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
+
+
+def paper_values(figure: str) -> dict:
+    """What the paper's figures show, read off their vector paths: ``"fig1"``, ``"fig4"``, ``"fig6a"``, ...
+
+    The file assets/paper-curves.json says where each value comes from and what to beware of.
+
+    >>> len(paper_values("fig4")["resnet18/cifar10"])
+    9
+    """
+    figures = json.loads((ASSETS / "paper-curves.json").read_text())
+    if figure not in figures:
+        raise unknown("figure", figure, [name for name in figures if name != "about"])
+    return figures[figure]
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else list(value) if isinstance(value, tuple) else value
+
+
+def _command() -> str:
+    """The command line, without the folders of this machine."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return shlex.join(["python", "-m", "modlib", *sys.argv[1:]])
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _version() -> str:
+    try:
+        return version("modlib")
+    except PackageNotFoundError:
+        return "uninstalled"

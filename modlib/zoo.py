@@ -1,0 +1,139 @@
+"""Trained weights by name: embedded ones from a registry, anybody's from a safetensors file."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from modlib._checks import unknown
+from modlib._torchvision import torchvision
+from modlib.data import ASSETS, write_atomically
+from modlib.models import MODELS, build_model
+
+FOLDER = ASSETS / "weights"
+
+
+def registry() -> list[dict]:
+    """What is embedded: name, dataset, file, sha256, test accuracy in percent, recipe, and how it was trained."""
+    return json.loads((FOLDER / "registry.json").read_text())
+
+
+def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | None = None, **architecture) -> nn.Module:
+    """A trained network in evaluation mode; it takes (N, 3, H, W) pixels in [0, 1] and gives (N, C) logits.
+
+    Args:
+        name: one of :data:`modlib.models.MODELS`.
+        dataset: what it was trained on. ``"imagenet"`` fetches torchvision's weights (a download).
+        weights: a safetensors file instead; its own record of the architecture, if it has one, is followed.
+        **architecture: ``num_classes`` and ``stages`` of :func:`modlib.models.build_model`, for files without a record.
+
+    Raises:
+        ValueError: for an unknown name, a pair that is not embedded, or weights of another architecture.
+        OSError: for a damaged file.
+
+    >>> load_model("resnet20").training
+    False
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    if weights is not None:
+        return _from_file(name, dataset, Path(weights), architecture)
+    if dataset == "imagenet":
+        model = build_model(name, dataset)
+        kind = torchvision.models.get_model_weights(name + "_bn" * name.startswith("vgg"))
+        model.load_state_dict(kind.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
+        return model
+    entries = [e for e in registry() if (e["name"], e["dataset"]) == (name, dataset)]
+    if not entries:
+        have = ", ".join(f"{e['name']} on {e['dataset']}" for e in registry())
+        raise ValueError(
+            f"no trained weights of {name!r} on {dataset!r} are embedded (embedded: {have}). Train them with "
+            f"`python -m modlib train {name} --dataset {dataset}` and pass weights=FILE, or take models.build_model "
+            "for an untrained network"
+        )
+    path = FOLDER / entries[0]["file"]
+    if _sha256(path) != entries[0]["sha256"]:
+        raise OSError(f"{path} is damaged (its sha256 is not the registry's); reinstall modlib")
+    return _from_file(name, dataset, path, {})
+
+
+def save_model(model: nn.Module, path: str | Path) -> Path:
+    """Write a model's weights as safetensors, with the architecture they belong to; all or nothing."""
+    record = {"architecture": json.dumps(model.architecture)} if hasattr(model, "architecture") else None
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path = Path(path)
+    write_atomically(path, save(state, record))
+    return path
+
+
+def embed(run: str | Path, folder: Path = FOLDER) -> dict:
+    """Add the finished training run in a folder (see :func:`modlib.training.train`) to the embedded weights.
+
+    Returns:
+        its entry in the registry. An earlier entry of the same name and dataset is replaced.
+    """
+    from modlib.results import read_result
+
+    result = read_result(Path(run) / "result.json")
+    name, dataset = result.settings["model"], result.settings["dataset"]
+    content = (Path(run) / "model.safetensors").read_bytes()
+    entry = {
+        "name": name,
+        "dataset": dataset,
+        "file": f"{name}-{dataset}.safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "accuracy": float(result["test_accuracy"][-1]),
+        "epochs": len(result.coords["epoch"]),
+        "recipe": result.settings["recipe"],
+        "seed": result.settings["seed"],
+        "device": result.evidence["device"],
+        "date": result.evidence["date"],
+        "command": result.evidence["command"],
+    }
+    index = folder / "registry.json"
+    others = json.loads(index.read_text()) if index.exists() else []
+    others = [e for e in others if (e["name"], e["dataset"]) != (name, dataset)]
+    write_atomically(folder / entry["file"], content)
+    write_atomically(index, (json.dumps([*others, entry], indent=1) + "\n").encode())
+    return entry
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Module:
+    try:
+        with safe_open(path, "pt") as file:
+            record = json.loads((file.metadata() or {}).get("architecture", "null"))
+            state = {key: file.get_tensor(key) for key in file.keys()}
+    except FileNotFoundError:
+        raise OSError(f"weights={str(path)!r}: no such file") from None
+    except SafetensorError as error:
+        raise OSError(f"weights={str(path)!r} is not a whole safetensors file ({error})") from None
+    if record and record["name"] != name:
+        raise ValueError(f"weights={str(path)!r} are of {record['name']!r}, not of {name!r}; load them under that name")
+    model = build_model(**record) if record else build_model(name, dataset, **architecture)
+    load_state(model, state, f"weights={str(path)!r}")
+    return model
+
+
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """``model.load_state_dict``, with a sentence instead of a list where it does not fit; the model is then unchanged."""
+    own = model.state_dict()
+    wrong = [
+        *(f"{key} is missing" for key in own if key not in state),
+        *(f"{key} is not of this model" for key in state if key not in own),
+        *(
+            f"{key} has shape {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ),
+    ]
+    if wrong:
+        raise ValueError(f"{source}: weights of another architecture than {type(model).__name__}: {wrong[0]} ({len(wrong)} such)")
+    model.load_state_dict(state)
