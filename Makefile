@@ -1,0 +1,41 @@
+# make book    build the book: _build/html/book/index.html
+# make test    run the tests
+# Both make their environment (.venv) first. They need Python 3.11 or newer and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+.PHONY: env book test check-book pairs clean
+.DEFAULT_GOAL := book
+
+env: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The book needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --requirement requirements.txt
+	$(PIP) install --quiet --no-deps --editable .
+	touch $@
+
+# --all: every page is written, so that a warning is given each time and not only the first.
+# Notebooks come from their cache unless they, the library or the environment changed.
+book: $(READY)
+	$(BIN)/jupyter-book build . --path-output . --all -W -n --keep-going
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not browser"
+
+# The built book in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
+check-book: $(READY)
+	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py
+
+# Write each notebook's .ipynb from its .md, which is the source.
+pairs: $(READY)
+	$(BIN)/jupytext --update --to ipynb notebooks/*.md
+
+clean:
+	rm -rf _build

@@ -1,0 +1,105 @@
+"""Sphinx extension: pages that work without a kernel and without any other host.
+
+Three parts, one a file:
+
+- this one prepares the kernels that execute the notebooks and the scripts that pages load;
+- ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;
+- ``pictures.py`` gives each chart a still picture, and warns of a picture without words.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import vl_convert
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+import pictures
+
+HERE = Path(__file__).parent
+STARTUP = HERE / "kernel_startup.py"
+KERNEL_CONFIG = HERE / "kernel_config.py"
+
+
+def outputs_key(root: Path) -> str:
+    """Hash of everything outside a notebook that its outputs depend on.
+
+    The notebook cache compares only the code in the cells; a change in the library, in the
+    environment or in the scale of the runs must execute the notebooks again as well.
+    """
+    key = hashlib.sha256(os.environ.get("MODLIB_SCALE", "").encode())
+    library = (p for p in (root / "modlib").rglob("*") if p.is_file() and p.suffix != ".pyc")
+    for path in [*sorted(library), root / "requirements.txt", STARTUP, KERNEL_CONFIG]:
+        if path.exists():
+            key.update(str(path.relative_to(root)).encode() + hashlib.sha256(path.read_bytes()).digest())
+    return key.hexdigest()[:16]
+
+
+def prepare_kernels(app: Sphinx, config: Config) -> None:
+    """Give the kernels a profile of their own, and the cache a folder named by `outputs_key`."""
+    build = Path(app.outdir).parent
+    profile = build / "ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(STARTUP, profile / "startup" / STARTUP.name)
+    shutil.copyfile(KERNEL_CONFIG, profile / "ipython_kernel_config.py")
+    os.environ["IPYTHONDIR"] = str(build / "ipython")
+    cache = build / ".jupyter_cache" / outputs_key(Path(app.srcdir))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    config.nb_execution_cache_path = str(cache)
+
+
+def write_vega(app: Sphinx, exception: Exception | None) -> None:
+    """Write Vega, Vega-Lite and vega-embed as one script; `book-charts.js` loads it when needed."""
+    if exception or app.builder.format != "html":
+        return
+    # In a function of its own: its hundreds of names stay out of the page, and no module loader
+    # that happens to be on the page captures it.
+    bundle = vl_convert.javascript_bundle()
+    script = f"(function (define, module, exports) {{\n{bundle}\n}})();\n"
+    (Path(app.outdir) / "_static" / "vega.js").write_text(script, encoding="utf-8")
+
+
+def silence_thebe(app: Sphinx, config: Config) -> None:
+    """Disconnect sphinx-thebe, which Jupyter Book always switches on.
+
+    Its scripts name a foreign host and declare the same constants twice, which is a script error.
+    """
+    for event in ("env-before-read-docs", "doctree-resolved"):
+        for listener in list(app.events.listeners.get(event, [])):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+
+
+def search_from_files(app: Sphinx, pagename: str, *_) -> None:
+    """Let search answer on `file://` too, where a browser refuses to fetch the summaries."""
+    if pagename == "search":
+        app.add_js_file(None, body=(
+            'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+        ))
+
+
+def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the theme's early requests for icon fonts, which fail on `file://`.
+
+    The style sheet asks for the same fonts a moment later, in a way that works everywhere.
+    """
+    if exception or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        less = re.sub(r'<link rel="preload" as="font"[^>]*>\n?', "", text)
+        if less != text:
+            page.write_text(less, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", prepare_kernels)
+    app.connect("config-inited", silence_thebe)
+    app.connect("html-page-context", search_from_files)
+    app.connect("build-finished", write_vega)
+    app.connect("build-finished", drop_font_preloads)
+    pictures.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

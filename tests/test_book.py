@@ -1,0 +1,304 @@
+"""The built book: what its files hold, and how they behave in a real browser.
+
+Pages are read from `_toc.yml`, charts and controls from the pages: a new page needs no change here.
+Build the book first (`make book`).
+"""
+
+import functools
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from browser import (
+    PHONE,
+    PICTURE,
+    chromium,
+    moves_picture,
+    pictures,
+    serve,
+    visit,
+    wait_until_drawn,
+)
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+BUILT = (HTML / "index.html").exists()
+MAX_PAGE = 3_000_000  # bytes, before compression
+
+pytestmark = [pytest.mark.browser]
+if not os.environ.get("CI"):  # there, a missing book is a failure
+    pytestmark.append(pytest.mark.skipif(not BUILT, reason="the book is not built: make book"))
+
+
+def pages_of_toc() -> list[str]:
+    def names(entry):
+        if isinstance(entry, dict):
+            for key, value in entry.items():
+                if key in ("root", "file"):
+                    yield value
+                else:
+                    yield from names(value)
+        elif isinstance(entry, list):
+            for item in entry:
+                yield from names(item)
+
+    return list(names(yaml.safe_load((ROOT / "_toc.yml").read_text())))
+
+
+def source(name: str) -> str:
+    return (HTML / f"{name}.html").read_text(encoding="utf-8")
+
+
+PAGES = pages_of_toc()
+NOTEBOOKS = [name for name in PAGES if name.startswith("notebooks/")]
+PICTURED = [
+    name for name in PAGES
+    if (HTML / f"{name}.html").exists()
+    and re.search(r'class="book-chart"|jupyter\.widget-view', source(name))
+]
+
+
+class Tags(HTMLParser):
+    """The tags of a page, with the attributes of each; `text` holds what is between <style>."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.all, self.styles, self._in_style = [], [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.all.append((tag, dict(attributes)))
+        self._in_style = tag == "style"
+
+    def handle_data(self, data):
+        if self._in_style:
+            self.styles.append(data)
+
+    def __getitem__(self, tag):
+        return [attributes for name, attributes in self.all if name == tag]
+
+
+# What the files hold
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_small_enough(name):
+    assert (HTML / f"{name}.html").stat().st_size < MAX_PAGE
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_names_no_foreign_host(name):
+    """Only a link that the reader follows may lead elsewhere."""
+    tags = Tags(source(name))
+    assert tags.all
+    addresses = re.findall(r"url\(([^)]*)\)|@import ([^;]*)", "".join(tags.styles))
+    named = [a or b for a, b in addresses]
+    for tag, attributes in tags.all:
+        if tag != "a":
+            keys = ("src", "href", "srcset", "data", "poster", "action")
+            named += [attributes[key] or "" for key in keys if key in attributes]
+    foreign = [n for n in named if re.match(r"""["']?(https?:)?//""", n.strip())]
+    assert not foreign
+
+
+def test_styles_name_no_foreign_host():
+    for sheet in HTML.glob("_static/**/*.css"):
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", text), sheet
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_has_words(name):
+    tags = Tags(source(name))
+    for image in tags["img"]:
+        assert (image.get("alt") or "").strip(), image.get("src")
+    for chart in tags["div"]:
+        if chart.get("class") == "book-chart":
+            assert (chart.get("aria-label") or "").strip()
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    tags = Tags(path.read_text(encoding="utf-8")).all
+    return {attributes[key] for _, attributes in tags for key in ("id", "name") if attributes.get(key)}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_inside_the_book_resolve(name):
+    page = HTML / f"{name}.html"
+    for link in Tags(source(name))["a"]:
+        parts = urlsplit(link.get("href") or "")
+        if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        assert target.is_file(), link["href"]
+        if parts.fragment and target.suffix == ".html":
+            assert unquote(parts.fragment) in anchors(target), link["href"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_opens_on_colab(name):
+    assert (ROOT / f"{name}.ipynb").is_file()
+    links = [link.get("href") or "" for link in Tags(source(name))["a"]]
+    assert any("colab" in link and link.endswith(f"/{name}.ipynb") for link in links)
+
+
+# How they behave
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["file", "http"])
+def home(request):
+    if request.param == "file":
+        yield HTML.as_uri()
+    else:
+        with serve(HTML) as address:
+            yield address
+
+
+def theme(page) -> str:
+    return page.evaluate("document.documentElement.dataset.theme")
+
+
+def too_small(page) -> list[str]:
+    """Charts of fixed width that the screen shrinks until nobody can read them."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll(".book-chart-picture svg.marks")]
+            .map(svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)
+            .filter(scale => scale < 0.8)"""
+    )
+
+
+def overflow(page) -> list[str]:
+    """Parts of the page that are wider than the screen, or charts wider than their place."""
+    return page.evaluate(
+        """() => [document.documentElement, document.querySelector("article"),
+                  ...document.querySelectorAll(".book-chart")]
+            .filter(e => e.scrollWidth > e.clientWidth + 1)
+            .map(e => `${e.className || e.tagName}: ${e.scrollWidth} > ${e.clientWidth}`)"""
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_on_a_desk(browser, home, name):
+    with visit(browser, home, name) as page:
+        assert page.locator("article h1").count() == 1
+        assert page.locator("input[type=search]").count() == 1
+        missing = page.evaluate(
+            "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+        )
+        assert not missing
+        assert not page.locator("mjx-merror").count(), "a formula does not parse"
+        assert not overflow(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_on_a_phone_in_the_dark(browser, home, name):
+    with visit(browser, home, name, viewport=PHONE, color_scheme="dark") as page:
+        assert theme(page) == "dark"
+        page.wait_for_timeout(200)  # charts follow the width after a moment
+        assert not overflow(page)
+        assert not too_small(page)
+        light_panels = page.evaluate(
+            """() => [...document.querySelectorAll(".book-chart, .book-widget")].filter(box => {
+                for (let e = box; e; e = e.parentElement) {
+                    const [r, g, b, a = 1] = getComputedStyle(e).backgroundColor
+                        .match(/[\\d.]+/g).map(Number);
+                    if (a > 0) return r + g + b > 300;
+                }
+            }).length"""
+        )
+        assert not light_panels
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_controls_move_the_picture(browser, home, name):
+    with visit(browser, home, name) as page:
+        for box in pictures(page):
+            controls = box.locator("input:not([type=radio]:checked), select, button").all()
+            for control in controls:
+                what = control.evaluate("e => e.outerHTML")
+                spoken = control.get_attribute("aria-valuetext")
+                assert moves_picture(page, box, control), f"nothing moved with {what}"
+                if control.get_attribute("type") == "range":
+                    assert spoken and control.get_attribute("aria-valuetext") != spoken, what
+                if control.get_attribute("type") != "button":
+                    assert accessible_name(control), f"no name for {what}"
+
+
+def accessible_name(control) -> str:
+    return control.evaluate(
+        "e => e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.textContent).join()"
+        " || e.textContent"
+    ).strip()
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_sentence_under_a_chart_follows_the_controls(browser, home, name):
+    with visit(browser, home, name) as page:
+        for chart in page.locator(".book-chart:has(.book-chart-say)").all():
+            line = chart.locator(".book-chart-say")
+            assert line.get_attribute("aria-live") == "polite"
+            heard = {line.inner_text()}
+            for control in chart.locator("input:not([type=radio]:checked), select").all():
+                moves_picture(page, chart, control)
+                heard.add(line.inner_text())
+            assert len(heard) > 1, heard
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_theme_button_redraws_and_keeps_the_controls(browser, home, name):
+    with visit(browser, home, name, color_scheme="light") as page:
+        for slider in page.locator(".book-chart input[type=range]").all():
+            slider.press("ArrowRight")
+        boxes = page.locator(".book-chart").all()
+        read = """() => [...document.querySelectorAll(".book-chart :is(input, select)")]
+            .map(e => ["checkbox", "radio"].includes(e.type) ? e.checked : e.value)"""
+        values, before = page.evaluate(read), [box.evaluate(PICTURE) for box in boxes]
+        button = page.locator("button.theme-switch-button:visible").first
+        for _ in range(3):  # it goes round light, dark and the system's choice
+            button.click()
+            if theme(page) == "dark":
+                break
+        assert theme(page) == "dark"
+        page.wait_for_timeout(50)
+        wait_until_drawn(page)
+        assert page.evaluate(read) == values
+        assert all(box.evaluate(PICTURE) != was for box, was in zip(boxes, before))
+
+
+def test_search_finds_a_chapter(browser, home):
+    with visit(browser, home, "search") as page:
+        page.goto(f"{home}/search.html?q=modularity")
+        page.locator("ul.search a").first.wait_for()
+
+
+# The k-NN explorer of chapter 3
+
+
+def test_explorer_says_the_recorded_modularity(browser, home):
+    """Its sentence gives Q to two decimals or more; the recorded values are in `usermeta.q[layer][k - 1]`."""
+    with visit(browser, home, "notebooks/03-dynamic-graph") as page:
+        index = page.evaluate("() => bookCharts.findIndex(chart => chart.spec.usermeta?.q)")
+        assert index >= 0, "no chart holds recorded values in usermeta.q"
+        chart = page.locator(".book-chart").nth(index)
+        recorded = page.evaluate(f"bookCharts[{index}].spec.usermeta.q")
+        heard = set()
+        for name, key in [("layer", "End"), ("k", "Home"), ("k", "ArrowRight"), ("layer", "ArrowLeft")]:
+            chart.locator(f"input[name={name}]").press(key)
+            page.wait_for_timeout(100)
+            layer, k = page.evaluate(f"['layer', 'k'].map(name => bookCharts[{index}].view.signal(name))")
+            said = chart.locator(".book-chart-say").inner_text()
+            numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", said.replace("\u2212", "-"))]
+            assert any(abs(number - recorded[layer][k - 1]) < 0.00501 for number in numbers), said
+            heard.add(said)
+        assert len(heard) == 4
