@@ -50,15 +50,16 @@ def curve(
     names = modlib.layer_names(network, layers) if layers in ("conv", "relu") else layers.split(",")
     measured = curve_of(modlib.dynamic_graph(network, images.x, k, names, progress=True), images.y)
 
-    table = Table("layer", "Q", "", title=f"{model} on {images.name}: N = {n}, k = {k}")
+    table = Table("layer", "Q", "")
     for name, q in zip(measured.layers, measured.q, strict=True):
         table.add_row(name, f"{q:.4f}", "█" * round(30 * max(q, 0)))
+    typer.echo(f"{model} on {images.name}, N = {n}, k = {k}")
     Console().print(table)
     if plot:
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
         settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed}
-        coords = {"layer": measured.layers, "class": images.classes}
+        coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
         results.write_result(results.measurement("curve", settings, coords, values, where), json)
 
@@ -115,7 +116,7 @@ def _device(name: str) -> torch.device:
     """The device, or a sentence if torch does not have it."""
     try:
         torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return torch.device(name)
 
@@ -127,9 +128,10 @@ def main() -> None:
     except (ValueError, OSError, MemoryError, ArithmeticError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept", err=True)
-        sys.exit(130)
+    except SystemExit as leaving:
+        if leaving.code == 130:  # how typer answers an interrupt
+            typer.echo("interrupted; what was finished is kept", err=True)
+        raise
 
 
 if __name__ == "__main__":

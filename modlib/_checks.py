@@ -30,7 +30,7 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
     bounds = f"in {low}..{high}" if high is not None else f"of at least {low}"
     try:
         fits = int(value) == value and low <= value and (high is None or value <= high)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise ValueError(f"{name} must be a whole number {bounds}; got {name}={value!r} {of}".rstrip())

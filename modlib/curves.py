@@ -70,7 +70,7 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
         **options: of :func:`modlib.iter_features` (``batch_size``, ``memory``, ``progress``).
 
     Raises:
-        ValueError: as :func:`iter_features`, :func:`knn_graph` and :func:`modularity` do, labels and k first.
+        ValueError: as :func:`iter_features`, :func:`knn_graph` and :func:`modularity` do, labels and k before the model runs.
 
     >>> import modlib
     >>> images = modlib.load_images("cifar10", n=100)
@@ -78,9 +78,7 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
     >>> len(curve.layers), bool(curve.q[-1] > curve.q[0])
     (10, True)
     """
-    n = len(x)
-    y = check_labels(y, n)
-    whole_number("k", k, 1, n - 1, f"for N={n} samples")
+    y = check_labels(y, len(x))
     return curve_of(dynamic_graph(model, x, k, layers, **options), y)
 
 

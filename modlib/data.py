@@ -98,7 +98,7 @@ def load_images(
     split = split or splits[0]
     if split not in splits:
         raise unknown(f"split of {name}", split, splits)
-    chosen = _choose(SPLITS[split], n, seed, f"images of {name}, split={split!r}" + _more(split))
+    chosen = _choose(SPLITS[split], n, seed, f"for {name}, split={split!r}" + _more(split))
     images = _sample() if split == "sample" else _cifar(name, split)
     return images[chosen]
 
@@ -192,7 +192,7 @@ def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> I
     y = np.array(listing.targets, np.int64)
     by_class: Sequence = [np.flatnonzero(y == c) for c in range(len(listing.classes))]
     order = np.array([i for i in chain.from_iterable(zip_longest(*by_class)) if i is not None])
-    chosen = order[_choose(len(y), n, seed, f"images in {folder}")]
+    chosen = order[_choose(len(y), n, seed, f"for {folder}")]
     x = np.stack([_read(Path(files[i]), size) for i in chosen])
     return Images(x, y[chosen], tuple(listing.classes), folder.name)
 
@@ -201,8 +201,10 @@ def _read(path: Path, size: int) -> np.ndarray:
     """One image as uint8 (3, size, size); greyscale ones become RGB."""
     try:
         with Image.open(path) as image:
+            if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
+                image = image.convert("RGBA")
             image = image.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise OSError(f"cannot read the image {path}: {error}") from None
     scale = size / min(image.size)
     if image.size != (size, size):

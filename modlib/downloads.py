@@ -55,7 +55,7 @@ def fetch(name: str, folder: Path, door: str | None = None) -> tuple[Sets, list[
             for split, (x, y) in sets.items():
                 _verify(f"{name}-{split}", x, y)
             return sets, classes
-        except (OSError, requests.RequestException, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
             said.append(f"{each}: {error}")
     raise OSError(f"could not fetch {name}. " + "; ".join(said) + ". Run again to resume; the embedded sample needs no download")
 

@@ -95,7 +95,7 @@ def explore_graph(
         title=alt.Title(alt.expr("names[layer] + ', k = ' + k + ': Q = ' + format(q[layer][k - 1], '.3f')")),
         description=f"k-nearest-neighbour graph of {n} images in each of {len(graph)} layers: points coloured by class, "
         "lines to the most similar images; sliders choose the layer and k.",
-        usermeta={"say": say, "labels": {"layer": list(graph.layers)}, "q": q},
+        usermeta={"say": say, "labels": {"layer": list(graph.layers)}, "q": q, "embedOptions": {"renderer": "canvas"}},
     ).add_params(
         slider("layer", "Layer ", 0, len(graph) - 1, layer),
         slider("k", "k ", 1, reach, k),

@@ -31,7 +31,7 @@ def iter_features(
 
     Args:
         model: any module that takes a batch of images.
-        x: (N, 3, H, W) images, array or tensor; uint8 is divided by 255, floats are passed on as they are.
+        x: (N, 3, H, W) images, array or tensor; uint8 is divided by 255, floats keep their values (in the model's precision).
         layers: names of modules, as in ``model.named_modules()``; by default :func:`modlib.layer_names`.
         batch_size: images at a time.
         memory: bytes the features of one pass may fill, or a size such as ``"5GiB"``; by default half of what is free.
@@ -49,7 +49,7 @@ def iter_features(
     >>> [(name, tuple(f.shape)) for name, f in iter_features(modlib.load_model("resnet20"), images.x, ["layer3.2"])]
     [('layer3.2', (50, 4096))]
     """
-    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
+    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, requirements="CW"))  # torch takes no other
     if len(x) == 0 or x.ndim < 2:
         raise ValueError(f"x must be a batch of images (N, 3, H, W); got shape {tuple(x.shape)}")
     batch_size = whole_number("batch_size", batch_size, 1)
@@ -62,6 +62,7 @@ def iter_features(
         raise ValueError(f"layers must name at least one module, and each once; got {names}")
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else x.device
+    precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
     taken: dict[str, torch.Tensor] = {}  # one batch's features: the hooks fill it, the passes empty it
 
@@ -78,10 +79,15 @@ def iter_features(
     def forward(part: torch.Tensor, tapped: Sequence[str]) -> None:
         taken.clear()
         part = part.to(device)
+        if part.dtype == torch.uint8:
+            part = part.float() / 255
+        if part.is_floating_point():
+            part = part.to(precision)
         hooks = [modules[name].register_forward_hook(hook_for(name)) for name in tapped]
         try:
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                model(part.float() / 255 if part.dtype == torch.uint8 else part)
+            # Named, because flags() by itself switches cuDNN off.
+            with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+                model(part)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -92,7 +98,10 @@ def iter_features(
     modes = {module: module.training for module in modules.values()}
     model.eval()
     try:
-        forward(x[:1], names)
+        try:
+            forward(x[:1], names)
+        except RuntimeError as error:
+            raise ValueError(f"model cannot take x of shape {tuple(x.shape)} and type {x.dtype}: {error}") from error
         widths = {name: taken[name].shape[1] for name in names}
         for group in _passes(widths, len(x), _budget(memory, device)):
             matrices = {name: torch.empty(len(x), widths[name], device=device) for name in group}

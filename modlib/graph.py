@@ -46,9 +46,9 @@ class KnnGraph:
         """D, (N, N) sparse float64: row i holds the out-edges of node i."""
         pointers = np.arange(0, self.n * self.k + 1, self.k)
         d = sp.csr_array(
-            (self.weights.ravel().astype(np.float64), self.neighbors.ravel(), pointers), shape=(self.n, self.n)
+            (self.weights.ravel().astype(np.float64), self.neighbors.flatten(), pointers), shape=(self.n, self.n)
         )
-        d.eliminate_zeros()
+        d.eliminate_zeros()  # in place: flatten() has made a copy
         return d
 
     def adjacency(self) -> sp.csr_array:
@@ -117,7 +117,7 @@ def knn_graph(features, k: int = 3) -> KnnGraph:
     >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
     [[1], [0], [1]]
     """
-    x = features if isinstance(features, torch.Tensor) else torch.from_numpy(np.asarray(features))
+    x = features if isinstance(features, torch.Tensor) else torch.from_numpy(np.require(features, requirements="CW"))
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     n = len(x)
@@ -194,6 +194,7 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
     >>> len(dynamic_graph(modlib.load_model("resnet20"), images.x))
     10
     """
+    k = whole_number("k", k, 1, len(x) - 1, f"for N={len(x)} samples")
     names, graphs = [], []
     for name, features in iter_features(model, x, layers, **options):
         try:

@@ -59,7 +59,8 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
         start = (start - start.mean(0)) / start.std(0)
     if method == "tsne":
         init = "pca" if start is None else (1e-4 * start).astype(np.float32)  # the scale scikit-learn gives its PCA start
-        return TSNE(metric="cosine", init=init, random_state=seed).fit_transform(x)
+        pull = 12 if start is None else 1  # early exaggeration (12 is the default) would first tear up a given start
+        return TSNE(metric="cosine", init=init, random_state=seed, early_exaggeration=pull).fit_transform(x)
     if method == "umap":
         from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
 
@@ -79,8 +80,9 @@ def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figur
         classes: name of each class.
         columns: plots in a row.
     """
+    labels = np.asarray(labels)
     rows = -(-len(positions) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.1 * rows + 0.5), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.5 * rows + 0.5), layout="constrained", squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (title, xy) in zip(axes.flat, positions.items(), strict=False):
@@ -104,13 +106,19 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         layers: names of the snapshots to draw; by default all.
     """
     layers = list(layers or graph.layers)
+    columns = min(len(layers), 2 if len(layers) <= 4 else 4)
+    rows = -(-len(layers) // columns)
     labels = np.asarray(labels)
     angle = np.empty(len(labels))
     angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
     xy = np.column_stack([np.cos(angle), np.sin(angle)])
-    figure, axes = plt.subplots(1, len(layers), figsize=(2.6 * len(layers), 3.1), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(6.4, 6.4 * rows / columns + 0.4), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
     before = None
-    for ax, name in zip(axes.flat, layers, strict=True):
+    for ax, name in zip(axes.flat, layers, strict=False):
         a = triu(graph[name].adjacency()).tocoo()
         kept = np.zeros(a.nnz, bool) if before is None else before.tocsr()[a.row, a.col] > 0
         lines = LineCollection(
@@ -120,7 +128,6 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         for c in np.unique(labels):
             ax.scatter(*xy[labels == c].T, s=70, color=_color(c), zorder=2, edgecolors="white", label=classes[c])
         ax.set_title(f"{name}: Q = {modularity(graph[name], labels):.2f}", fontsize=9)
-        ax.set_axis_off()
         ax.set_aspect("equal")
         ax.autoscale_view()
         before = a

@@ -15,7 +15,7 @@ from modlib._checks import unknown, whole_number
 from modlib.curves import modularity_curve
 from modlib.data import Images, load_images
 from modlib.models import build_model
-from modlib.results import Result, measurement, write_result
+from modlib.results import Result, measurement, read_result, write_result
 from modlib.zoo import load_state, save_model
 
 
@@ -89,8 +89,9 @@ def train(
         recipe = RECIPES[recipe]
     if epochs is not None:
         recipe = replace(recipe, epochs=whole_number("epochs", epochs, 1))
-    torch.manual_seed(seed)
-    run = _Run(name, dataset, recipe, label, seed, torch.device(device))
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
+        torch.manual_seed(seed)
+        run = _Run(name, dataset, recipe, label, seed, torch.device(device))
     folder = Path(folder or f"runs/{name}-{dataset}-{label}-{seed}")
     folder.mkdir(parents=True, exist_ok=True)
     run.resume(folder / "checkpoint.pt")
@@ -111,9 +112,10 @@ def train(
         row["seconds"] = time.monotonic() - start
         slowest = max(slowest, row["seconds"])
         run.history.append(row)
-        run.save(folder / "checkpoint.pt")
+        # The checkpoint last: stopped in between, the next call repeats the epoch and its record.
         result = run.result(len(sample))
         write_result(result, folder / "result.json")
+        run.save(folder / "checkpoint.pt")
         if progress:
             tqdm.write(
                 f"epoch {epoch + 1}/{recipe.epochs}: loss {row['loss']:.3f}, train {row['train_accuracy']:.2f} %, "
@@ -123,7 +125,7 @@ def train(
         save_model(run.model, folder / "model.safetensors")
     if result is None and not run.history:
         raise ValueError(f"max_minutes={max_minutes} leaves no time for one epoch; give more")
-    return result or run.result(500)
+    return result or read_result(folder / "result.json")
 
 
 @torch.no_grad()
@@ -188,7 +190,7 @@ class _Run:
         """Learning rate at a moment of training, in epochs."""
         r = self.recipe
         if r.schedule == "steps":
-            return r.lr * 0.1 ** sum(epoch >= step for step in r.steps)
+            return r.lr * 0.1 ** sum(epoch > step for step in r.steps)
         peak = 0.25 * r.epochs
         return r.lr * (epoch / peak if epoch < peak else (r.epochs - epoch) / (r.epochs - peak))
 
@@ -235,18 +237,19 @@ class _Run:
             return
         try:
             content = torch.load(path, map_location=self.device, weights_only=True)
+            found, weights, optimizer, history = (content[key] for key in ("settings", "model", "optimizer", "history"))
         except Exception as error:
-            raise OSError(f"{path} is not a checkpoint of modlib ({error}); delete it to start anew") from None
+            raise OSError(f"{path} is not a checkpoint of modlib ({type(error).__name__}); delete it to start anew") from None
         differs = [
-            f"{key} is {content['settings'].get(key)!r} there, {value!r} here"
+            f"{key} is {found.get(key)!r} there, {value!r} here"
             for key, value in self.settings.items()
-            if content["settings"].get(key) != value
+            if found.get(key) != value
         ]
         if differs:
             raise ValueError(f"{path} is of another run: {'; '.join(differs)}. Name another folder, or delete it to start anew")
-        load_state(self.model, content["model"], str(path))
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.history = content["history"]
+        load_state(self.model, weights, str(path))
+        self.optimizer.load_state_dict(optimizer)
+        self.history = history
 
     def result(self, n: int) -> Result:
         rows = self.history

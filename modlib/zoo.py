@@ -40,6 +40,8 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
+    if architecture and weights is None:
+        raise ValueError(f"{', '.join(architecture)} can only be given with weights=FILE; build_model makes untrained networks")
     if weights is not None:
         return _from_file(name, dataset, Path(weights), architecture)
     if dataset == "imagenet":
@@ -113,7 +115,7 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
             state = {key: file.get_tensor(key) for key in file.keys()}
     except FileNotFoundError:
         raise OSError(f"weights={str(path)!r}: no such file") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise OSError(f"weights={str(path)!r} is not a whole safetensors file ({error})") from None
     if record and record["name"] != name:
         raise ValueError(f"weights={str(path)!r} are of {record['name']!r}, not of {name!r}; load them under that name")

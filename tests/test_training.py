@@ -1,0 +1,349 @@
+"""Training: resumable to the same bits, recorded at every epoch, by the schedules and augmentation that recipes name."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+import modlib
+from modlib import Images, build_model, training
+from modlib.results import read_result
+from modlib.training import RECIPES, Recipe, _Batches, _Run, accuracy, train
+
+SMALL = Recipe(epochs=3, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """160 training and 100 test images, cut to 16 x 16."""
+    images = modlib.load_images("cifar10", n=260)
+    images = Images(np.ascontiguousarray(images.x[:, :, 8:24, 8:24]), images.y, images.classes, images.name)
+    return images[:160], images[160:]
+
+
+def run(folder, data, recipe=SMALL, name="resnet20", **options):
+    return train(name, recipe=recipe, folder=folder, data=data, **options)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupt(monkeypatch, where: str, call: int) -> None:
+    """Let ``training.where`` fail at its call-th call, counted from 1."""
+    whole, calls = getattr(training, where), []
+
+    def wrapped(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call:
+            raise Stop
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(training, where, wrapped)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is a minute later whenever ``train`` looks at it."""
+    minutes = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: 60 * next(minutes)))
+
+
+def measured(result) -> dict:
+    return {name: value for name, value in result.values.items() if name != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """Folder and result of a run without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder, data)
+
+
+@pytest.mark.parametrize("where, call", [("accuracy", 1), ("accuracy", 2), ("modularity_curve", 3), ("write_result", 2)])
+def test_resumed_equals_uninterrupted(monkeypatch, data, uninterrupted, tmp_path, where, call):
+    whole, expected = uninterrupted
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        interrupt(patch, where, call)
+        run(tmp_path, data)
+    assert not (tmp_path / "model.safetensors").exists()
+    torch.manual_seed(99)  # whatever else happened in between
+    result = run(tmp_path, data)
+    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert measured(result) == measured(expected)
+
+
+def test_resumed_equals_uninterrupted_with_dropout(monkeypatch, sample, tmp_path):
+    data, recipe = (sample[:16], sample[16:36]), Recipe(2, 8, 0.01, 5e-3, "steps")
+    run(tmp_path / "whole", data, recipe, "vgg11")
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        interrupt(patch, "accuracy", 2)
+        run(tmp_path / "parts", data, recipe, "vgg11")
+    torch.manual_seed(99)
+    run(tmp_path / "parts", data, recipe, "vgg11")
+    whole, parts = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_seed_gives_the_run(data, uninterrupted, tmp_path):
+    whole, expected = uninterrupted
+    run(tmp_path / "other", data, seed=1)
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes()
+
+
+def test_random_numbers_of_the_caller_go_on(data, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    run(tmp_path, data, epochs=1)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_every_epoch_is_recorded(monkeypatch, data, tmp_path):
+    at_epoch = []
+
+    def look(model, x, y, k):  # runs before the epoch is written: sees what the epochs before have left
+        path = tmp_path / "result.json"
+        at_epoch.append(len(read_result(path).coords["epoch"]) if path.exists() else 0)
+        return curve_of(model, x, y, k)
+
+    curve_of = training.modularity_curve
+    monkeypatch.setattr(training, "modularity_curve", look)
+    result = run(tmp_path, data)
+    assert at_epoch == [0, 1, 2]
+    assert read_result(tmp_path / "result.json") == result
+    assert result.settings["model"] == "resnet20" and result.settings["batch_size"] == 64
+    assert result.coords == {"epoch": [1, 2, 3], "layer": modlib.layer_names(build_model("resnet20"))}
+    assert result["q"].shape == (3, 10)
+    assert result.evidence["finished"] is True
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "result.json", "model.safetensors"}
+
+
+def test_what_is_recorded_is_true_of_the_weights(data, uninterrupted):
+    folder, result = uninterrupted
+    model = modlib.load_model("resnet20", weights=folder / "model.safetensors")
+    assert accuracy(model, data[1]) == result["test_accuracy"][-1] == result.evidence["accuracy"]
+    curve = modlib.modularity_curve(model, data[1].x, data[1].y)
+    np.testing.assert_allclose(result["q"][-1], curve.q, atol=1e-6)
+    assert (result.settings["n"], result.settings["k"]) == (100, 3)
+
+
+def test_a_finished_run_is_not_trained_again(monkeypatch, data, uninterrupted):
+    folder, expected = uninterrupted
+    before = (folder / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr(_Run, "one_epoch", lambda *_: pytest.fail("it trained"))
+    again = run(folder, data)
+    assert measured(again) == measured(expected)
+    assert again.evidence["finished"] and again.settings == expected.settings
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def colors():
+    """Reddish and bluish noise, in two classes: easy to tell apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(192) % 2
+    x = rng.integers(0, 160, (192, 3, 12, 12))
+    x[y == 0, 0] += 90
+    x[y == 1, 2] += 90
+    images = Images(x.astype(np.uint8), y, ("red", "blue"), "colors")
+    return images[:128], images[128:]
+
+
+@pytest.mark.parametrize("recipe", [
+    Recipe(6, 32, 0.05, 5e-3, "steps", steps=(4,)),
+    Recipe(6, 32, 0.1, 5e-4, "one-cycle", nesterov=True, label_smoothing=0.1),
+], ids=lambda r: r.schedule)  # fmt: skip
+def test_an_easy_problem_is_learnt(colors, tmp_path, recipe):
+    result = run(tmp_path, colors, recipe)
+    assert result["loss"][-1] < 0.7 * result["loss"][0]
+    assert result["test_accuracy"][-1] >= 90 and result["train_accuracy"][-1] >= 90
+
+
+@pytest.mark.parametrize("schedule, steps, expected", [
+    ("steps", (1, 3), [1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01]),
+    ("one-cycle", (), [0.5, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0]),
+])  # fmt: skip
+def test_rates_that_the_optimizer_was_given(data, tmp_path, schedule, steps, expected):
+    """Four epochs of two batches."""
+    rates = []
+    spy = register_optimizer_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    try:
+        run(tmp_path, data, Recipe(4, 80, 0.02, 0, schedule, steps))
+    finally:
+        spy.remove()
+    np.testing.assert_allclose(rates, 0.02 * np.array(expected), atol=1e-12)
+
+
+@pytest.mark.parametrize("recipe, moments", [
+    ("paper", {1: 0.01, 50: 0.01, 50.01: 1e-3, 100: 1e-3, 100.01: 1e-4, 150: 1e-4}),
+    ("fast", {0: 0, 2.5: 0.1, 5: 0.2, 12.5: 0.1, 20: 0}),
+])  # fmt: skip
+def test_rates_of_the_recipes(recipe, moments):
+    schedule = _Run("resnet20", "cifar10", RECIPES[recipe], recipe, 0, torch.device("cpu"))
+    assert {at: schedule.rate(at) for at in moments} == pytest.approx(moments)
+
+
+def test_paper_recipe_is_the_papers():
+    paper = RECIPES["paper"]
+    assert (paper.lr, paper.batch_size, paper.weight_decay, paper.epochs) == (0.01, 256, 5e-3, 150)
+    group = _Run("resnet20", "cifar10", paper, "paper", 0, torch.device("cpu")).optimizer.param_groups[0]
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 5e-3, False)
+
+
+def crops(image: np.ndarray, pad: int) -> dict[bytes, tuple[int, int, bool]]:
+    """Every shifted crop of the padded image, as it is and mirrored."""
+    padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
+    size = image.shape[-1]
+    found = {}
+    for top in range(2 * pad + 1):
+        for left in range(2 * pad + 1):
+            crop = padded[:, top : top + size, left : left + size]
+            found[crop.tobytes()] = (top, left, False)
+            found[np.ascontiguousarray(crop[:, :, ::-1]).tobytes()] = (top, left, True)
+    return found
+
+
+def epoch_of(images, recipe, seed=0):
+    batches = _Batches(images, recipe, torch.device("cpu"))
+    parts = list(batches.epoch(torch.Generator().manual_seed(seed)))
+    assert len(parts) == len(batches)
+    return parts
+
+
+def test_augmented_images_are_shifted_and_mirrored_crops(rng):
+    images = Images(rng.integers(1, 256, (40, 3, 8, 8), dtype=np.uint8), np.arange(40), (), "")
+    known = [crops(image, 4) for image in images.x]
+    assert all(len(found) == 2 * 81 for found in known)
+    seen = []
+    for seed in range(12):
+        parts = epoch_of(images, Recipe(1, 10, 0.1, 0, "steps"), seed)
+        assert [tuple(x.shape) for x, _ in parts] == [(10, 3, 8, 8)] * 4
+        x, y = (torch.cat(each) for each in zip(*parts, strict=True))
+        assert sorted(y.tolist()) == list(range(40)) != y.tolist()  # each image once, shuffled
+        assert x.dtype == torch.float32 and 0 <= x.min() and x.max() <= 1
+        bytes_of = (255 * x).round().to(torch.uint8).numpy()
+        seen += [known[label][image.tobytes()] for image, label in zip(bytes_of, y.tolist(), strict=True)]
+    top, left, flipped = zip(*seen, strict=True)
+    assert set(top) == set(left) == set(range(9))
+    assert abs(np.mean(flipped) - 0.5) < 4 * np.sqrt(0.25 / len(flipped))
+    assert len(set(seen)) > 100  # rows, columns and mirrors are drawn independently
+    assert abs(np.corrcoef([top, left, flipped])[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(len(seen))
+
+
+def test_augmentation_can_be_left_out(rng):
+    images = Images(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20), (), "")
+    ((x, y),) = epoch_of(images, Recipe(1, 20, 0.1, 0, "steps", crop=0, flip=False))
+    np.testing.assert_array_equal((255 * x).round().numpy(), images.x[y.numpy()])
+
+
+@pytest.mark.parametrize("n, batch, sizes", [(25, 10, [10, 10]), (20, 10, [10, 10]), (7, 10, [7])])
+def test_batches_are_full_unless_there_is_only_one(rng, n, batch, sizes):
+    images = Images(rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), np.arange(n), (), "")
+    assert [len(y) for _, y in epoch_of(images, Recipe(1, batch, 0.1, 0, "steps"))] == sizes
+
+
+def test_training_stops_in_time_and_goes_on(clock, data, uninterrupted, tmp_path):
+    whole, expected = uninterrupted
+    epochs = []
+    while len(epochs) < 3:
+        result = run(tmp_path, data, max_minutes=1.5)
+        epochs.append(len(result.coords["epoch"]))
+        assert result.evidence["finished"] is (epochs[-1] == 3)
+    assert epochs == [1, 2, 3]
+    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_no_time_at_all(data, tmp_path):
+    with pytest.raises(ValueError, match="max_minutes=0 leaves no time for one epoch"):
+        run(tmp_path, data, max_minutes=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other, says", [
+    (dict(name="resnet32"), "model is 'resnet20' there, 'resnet32' here"),
+    (dict(seed=1), "seed is 0 there, 1 here"),
+    (dict(epochs=4), "epochs is 3 there, 4 here"),
+    (dict(recipe="paper"), "recipe is 'custom' there, 'paper' here; epochs is 3 there, 150 here"),
+])  # fmt: skip
+def test_checkpoint_of_another_run_is_refused_and_left_alone(data, uninterrupted, other, says):
+    folder, _ = uninterrupted
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=f"checkpoint.pt is of another run: {says}.*Name another folder"):
+        run(folder, data, **other)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def foreign(what):
+    def write(path):
+        torch.save(what, path)
+
+    return write
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(b"no checkpoint"),
+    foreign({"weight": torch.ones(3)}),
+    foreign(torch.ones(3)),
+    foreign([1, 2]),
+], ids=["truncated", "empty", "text", "state_dict", "tensor", "list"])  # fmt: skip
+def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(data, uninterrupted, tmp_path, spoil):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes((uninterrupted[0] / "checkpoint.pt").read_bytes())
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="checkpoint.pt is not a checkpoint of modlib .*delete it"):
+        run(tmp_path, data)
+    assert path.read_bytes() == before
+
+
+def test_a_loss_that_diverges_stops_the_run_and_keeps_what_was_good(monkeypatch, clock, data, tmp_path):
+    run(tmp_path, data, max_minutes=1.5)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr(_Run, "rate", lambda self, epoch: 1e30)
+    with pytest.raises(FloatingPointError, match="no longer finite in epoch 2; lower the recipe's lr=0.05"):
+        run(tmp_path, data)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
+    run(tmp_path, data, max_minutes=1.5)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def half(content, path):
+        path.write_bytes(b"half")
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(torch, "save", half)
+        run(tmp_path, data)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert run(tmp_path, data).evidence["finished"]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(name="resnet65"), "unknown model 'resnet65'; did you mean 'resnet56'"),
+    (dict(recipe="fats"), "unknown recipe 'fats'; did you mean 'fast'"),
+    (dict(dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
+    (dict(epochs=0), "epochs must be .* got epochs=0"),
+])  # fmt: skip
+def test_wrong_arguments_are_told_in_a_sentence(data, tmp_path, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        train(**{"name": "resnet20", "folder": tmp_path / "new", "data": data, **arguments})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 100])
+def test_accuracy_counts_right_answers(network, pixels, rng, batch_size):
+    labels = rng.integers(0, 5, 30)
+    with torch.no_grad():
+        answers = network.eval()(torch.from_numpy(pixels).float() / 255).argmax(1).numpy()
+    labels[:11] = answers[:11]
+    images = Images(pixels, labels, (), "")
+    network.train()
+    assert accuracy(network, images, batch_size) == pytest.approx(100 * (answers == labels).mean())
