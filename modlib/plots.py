@@ -37,6 +37,7 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
         ax.plot(np.arange(1, len(paper) + 1), paper, "--", color="0.4", label="paper")
     ax.set(xlabel="layer", ylabel="modularity Q", title=title, ylim=(min(0, ax.get_ylim()[0]), None))
     ax.grid(alpha=0.3)
+    ax.locator_params(axis="x", integer=True)
     if len(curves) > 1 or paper is not None:
         ax.legend(frameon=False)
     return ax

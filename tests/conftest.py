@@ -16,8 +16,6 @@ from torch import nn  # noqa: E402
 
 import modlib  # noqa: E402
 
-# Small tensors gain nothing from threads, and wait long for each other where the machine is busy.
-torch.set_num_threads(1)
 settings.register_profile("modlib", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("modlib")
 
@@ -36,6 +34,13 @@ def offline(request, monkeypatch, tmp_path_factory):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors gain nothing from threads, which wait long for each other where the machine is busy. (Before each
+    test, since other libraries set the number too.)"""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
