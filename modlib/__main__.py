@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import modlib
-from modlib import data, models, plots, results, training, zoo
+from modlib import data, models, results, training, zoo
 from modlib.curves import curve_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -56,9 +56,12 @@ def curve(
     typer.echo(f"{model} on {images.name}, N = {n}, k = {k}")
     Console().print(table)
     if plot:
+        from modlib import plots  # matplotlib takes a second to import: only who draws waits for it
+
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
         settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed}
+        settings["weights"] = weights.name if weights else "embedded"
         coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
         results.write_result(results.measurement("curve", settings, coords, values, where), json)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pooch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from modlib._checks import unknown, whole_number
 from modlib._torchvision import torchvision
@@ -135,11 +135,11 @@ def _cifar(name: str, split: str) -> Images:
     if not path.exists():
         store(name)
     try:
-        arrays = load_file(path)
-        x, y = arrays["x"], arrays["y"]
-    except (SafetensorError, KeyError) as error:
+        with safe_open(path, "np") as file:
+            x, y, sha256 = file.get_tensor("x"), file.get_tensor("y"), file.metadata()["sha256"]
+    except (SafetensorError, KeyError, TypeError) as error:
         raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
-    if pixel_hash(x, y) != PIXELS.get(path.stem, pixel_hash(x, y)):
+    if pixel_hash(x, y) != PIXELS.get(path.stem, sha256):
         raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
     classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / "cifar100-classes.json").read_text()))
     return Images(x, y, classes, f"{name}/{split}")
@@ -169,7 +169,8 @@ def store(name: str, door: str | None = None) -> list[Path]:
     for split, (x, y) in sets.items():
         path = folder / f"{name}-{split}.safetensors"
         temporary = path.with_suffix(".part")
-        save_file({"x": np.ascontiguousarray(x), "y": y}, temporary)  # it stores memory order as it finds it
+        # ascontiguousarray: save_file stores memory order as it finds it
+        save_file({"x": np.ascontiguousarray(x), "y": y}, temporary, {"sha256": pixel_hash(x, y)})
         temporary.replace(path)
         written.append(path)
     return written

@@ -10,7 +10,7 @@ from PIL import Image
 
 from modlib._checks import whole_number
 from modlib.data import Images
-from modlib.graph import DynamicGraph
+from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, modularity
 
 
@@ -45,7 +45,7 @@ def explore_graph(
         raise ValueError(f"positions must be {len(graph)} layouts of shape ({n}, 2); got shape {points.shape}")
     snapshots = [[each.nearest(i) for i in range(1, reach + 1)] for each in graph.graphs]
     q = [[round(modularity(g, labels), 4) for g in row] for row in snapshots]
-    same = [[round(float((labels[g.neighbors] == labels[:, None]).mean()), 4) for g in row] for row in snapshots]
+    same = [[_same_class(g, labels) for g in row] for row in snapshots]
 
     def slider(name: str, title: str, low: int, high: int, value: int) -> alt.Parameter:
         return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=1, name=title))
@@ -54,7 +54,10 @@ def explore_graph(
         "names": list(graph.layers),
         "px": points[..., 0].tolist(),
         "py": points[..., 1].tolist(),
-        "neighbours": [g.neighbors.tolist() for g in graph.graphs],
+        "neighbours": [
+            [row[:edges].tolist() for row, edges in zip(g.neighbors, (g.weights > 0).sum(1), strict=True)]
+            for g in graph.graphs
+        ],
         "q": q,
         "same": same,
     }
@@ -101,6 +104,12 @@ def explore_graph(
         slider("k", "k ", 1, reach, k),
         *(alt.param(name=name, value=table) for name, table in tables.items()),
     )
+
+
+def _same_class(graph: KnnGraph, labels: np.ndarray) -> float:
+    """Share of the directed edges that join two images of one class."""
+    same = (labels[graph.neighbors] == labels[:, None])[graph.weights > 0]
+    return round(float(same.mean()), 4)
 
 
 def _unit_square(positions: np.ndarray) -> np.ndarray:

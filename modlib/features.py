@@ -50,10 +50,12 @@ def iter_features(
     [('layer3.2', (50, 4096))]
     """
     x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, requirements="CW"))  # torch takes no other
-    if len(x) == 0 or x.ndim < 2:
+    if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"x must be a batch of images (N, 3, H, W); got shape {tuple(x.shape)}")
+    if not (x.dtype == torch.uint8 or x.is_floating_point()):
+        raise ValueError(f"x must be uint8 pixels or floats; got {x.dtype}. Convert it: x.astype('uint8')")
     batch_size = whole_number("batch_size", batch_size, 1)
-    names = list(layer_names(model) if layers is None else layers)
+    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules or not name:
@@ -64,26 +66,27 @@ def iter_features(
     device = tensors[0].device if tensors else x.device
     precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
-    taken: dict[str, torch.Tensor] = {}  # one batch's features: the hooks fill it, the passes empty it
+    matrices: dict[str, torch.Tensor] = {}  # the features of this pass; the hooks write into them, without a copy between
+    shapes: dict[str, tuple[int, int]] = {}  # of the features of this batch
 
-    def hook_for(name):
+    def hook_for(name, rows):
         def hook(module, inputs, output):
             if not isinstance(output, torch.Tensor) or output.ndim < 2:
                 raise ValueError(f"layer {name!r} gives no tensor of features; tap one of the modules inside it")
-            if name in taken:
+            if name in shapes:
                 raise ValueError(f"layer {name!r} runs several times in one pass; tap modules that run once")
-            taken[name] = output.detach().flatten(1).to(torch.float32, copy=True)
+            flat = output.flatten(1)
+            shapes[name] = tuple(flat.shape)
+            if name in matrices and len(flat) == len(matrices[name][rows]):
+                matrices[name][rows] = flat
 
         return hook
 
-    def forward(part: torch.Tensor, tapped: Sequence[str]) -> None:
-        taken.clear()
-        part = part.to(device)
-        if part.dtype == torch.uint8:
-            part = part.float() / 255
-        if part.is_floating_point():
-            part = part.to(precision)
-        hooks = [modules[name].register_forward_hook(hook_for(name)) for name in tapped]
+    def forward(tapped: Sequence[str], rows: slice) -> None:
+        shapes.clear()
+        part = x[rows].to(device)
+        part = (part.float() / 255 if part.dtype == torch.uint8 else part).to(precision)
+        hooks = [modules[name].register_forward_hook(hook_for(name, rows)) for name in tapped]
         try:
             # Named, because flags() by itself switches cuDNN off.
             with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
@@ -92,24 +95,21 @@ def iter_features(
             for hook in hooks:
                 hook.remove()
         for name in tapped:
-            if name not in taken or len(taken[name]) != len(part):
+            if name not in shapes or shapes[name][0] != len(part):
                 raise ValueError(f"layer {name!r} gives no features for a batch of {len(part)} images in a forward pass")
 
     modes = {module: module.training for module in modules.values()}
     model.eval()
     try:
         try:
-            forward(x[:1], names)
+            forward(names, slice(1))
         except RuntimeError as error:
             raise ValueError(f"model cannot take x of shape {tuple(x.shape)} and type {x.dtype}: {error}") from error
-        widths = {name: taken[name].shape[1] for name in names}
+        widths = {name: shapes[name][1] for name in names}
         for group in _passes(widths, len(x), _budget(memory, device)):
-            matrices = {name: torch.empty(len(x), widths[name], device=device) for name in group}
+            matrices.update((name, torch.empty(len(x), widths[name], device=device)) for name in group)
             for start in tqdm(range(0, len(x), batch_size), "features", disable=not progress, leave=False):
-                forward(x[start : start + batch_size], group)
-                for name in group:
-                    matrices[name][start : start + batch_size] = taken[name]
-            taken.clear()
+                forward(group, slice(start, start + batch_size))
             for name in group:
                 yield name, matrices.pop(name)
     finally:

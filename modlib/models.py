@@ -149,7 +149,7 @@ def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None 
 
 
 def _vgg_stages(stages: Sequence) -> list:
-    stages = list(stages)
+    stages = list(stages) if isinstance(stages, Sequence) else [stages]
     widths = [s for s in stages if s != "M"]
     if not widths or widths[-1] != 512 or not all(isinstance(w, int) and w > 0 for w in widths):
         raise ValueError(f'stages of a VGG must be widths and "M", the last width 512; got {stages}')
@@ -157,7 +157,7 @@ def _vgg_stages(stages: Sequence) -> list:
 
 
 def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> tuple[int, ...]:
-    stages = tuple(default if stages is None else stages)
+    stages = tuple(default) if stages is None else tuple(stages) if isinstance(stages, Sequence) else (stages,)
     if len(stages) != len(default) or not all(isinstance(s, int) and s >= 1 for s in stages):
         raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
     return stages

@@ -168,10 +168,9 @@ def _plain(value):
 
 
 def _command() -> str:
-    """The command line, without the folders of this machine."""
-    if Path(sys.argv[0]).name == "__main__.py":
-        return shlex.join(["python", "-m", "modlib", *sys.argv[1:]])
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    """The command line; of paths only the names, because the folders are this machine's own."""
+    program, *arguments = [os.path.basename(word) if os.path.isabs(word) else word for word in sys.argv]
+    return shlex.join([*(["python", "-m", "modlib"] if program == "__main__.py" else [program]), *arguments])
 
 
 def _device_name(device: torch.device) -> str:
