@@ -140,7 +140,7 @@ def knn_graph(features, k: int = 3) -> KnnGraph:
         panel = _products(x, part)
         panel /= norms[part, None]
         panel /= norms
-        panel[range(len(panel)), range(part.start, part.stop)] = -torch.inf  # S_jj: never its own neighbour
+        panel[:, part].fill_diagonal_(-torch.inf)  # S_jj: never its own neighbour
         values, index = _top_k(panel, k)
         neighbors[part] = index.cpu().numpy()
         weights[part] = values.clamp_(0, 1).cpu().numpy()  # rounding may pass 1 by an ulp

@@ -63,7 +63,10 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
         pull = 12 if start is None else 1  # early exaggeration (12 is the default) would first tear up a given start
         return TSNE(metric="cosine", init=init, random_state=seed, early_exaggeration=pull).fit_transform(x)
     if method == "umap":
-        from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
+        try:
+            from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
+        except ModuleNotFoundError:
+            raise ImportError("layout method 'umap' needs umap-learn: pip install umap-learn") from None
 
         init = "spectral" if start is None else 5 * start
         with warnings.catch_warnings():  # with a seed UMAP runs on one thread, and says so
