@@ -11,7 +11,7 @@ import numpy as np
 import pooch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from modlib._checks import unknown, whole_number
 from modlib._torchvision import torchvision
@@ -168,10 +168,8 @@ def store(name: str, door: str | None = None) -> list[Path]:
         write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())
     for split, (x, y) in sets.items():
         path = folder / f"{name}-{split}.safetensors"
-        temporary = path.with_suffix(".part")
-        # ascontiguousarray: save_file stores memory order as it finds it
-        save_file({"x": np.ascontiguousarray(x), "y": y}, temporary, {"sha256": pixel_hash(x, y)})
-        temporary.replace(path)
+        # ascontiguousarray: save stores memory order as it finds it
+        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y)}))
         written.append(path)
     return written
 

@@ -123,9 +123,7 @@ def knn_graph(features, k: int = 3) -> KnnGraph:
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     n = len(x)
-    if n < 2:
-        raise ValueError(f"features must hold at least two samples to have neighbours; got N={n}")
-    k = whole_number("k", k, 1, n - 1, f"for N={n} samples")
+    k = _check_k(k, n, "features")
     if x.dtype != torch.float64:
         x = x.float()
     norms = _norms(x)
@@ -145,6 +143,13 @@ def knn_graph(features, k: int = 3) -> KnnGraph:
         neighbors[part] = index.cpu().numpy()
         weights[part] = values.clamp_(0, 1).cpu().numpy()  # rounding may pass 1 by an ulp
     return KnnGraph(neighbors, weights)
+
+
+def _check_k(k: int, n: int, of: str) -> int:
+    """k as an int that n samples allow, or a sentence; ``of`` names the argument that holds the samples."""
+    if n < 2:
+        raise ValueError(f"{of} must hold at least two samples to have neighbours; got N={n}")
+    return whole_number("k", k, 1, n - 1, f"for N={n} samples")
 
 
 def _norms(x: torch.Tensor) -> torch.Tensor:
@@ -210,9 +215,7 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
     >>> len(dynamic_graph(modlib.load_model("resnet20"), images.x))
     10
     """
-    if len(x) < 2:
-        raise ValueError(f"x must hold at least two samples to have neighbours; got N={len(x)}")
-    k = whole_number("k", k, 1, len(x) - 1, f"for N={len(x)} samples")
+    k = _check_k(k, len(x), "x")  # before the model runs
     names, graphs = [], []
     for name, features in iter_features(model, x, layers, **options):
         try:

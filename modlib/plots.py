@@ -85,16 +85,12 @@ def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figur
         columns: plots in a row.
     """
     labels = np.asarray(labels)
-    rows = -(-len(positions) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.5 * rows + 0.5), layout="constrained", squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, (title, xy) in zip(axes.flat, positions.items(), strict=False):
+    figure, axes = _panels(len(positions), columns, 1.4, 1.5)
+    for ax, (title, xy) in zip(axes, positions.items(), strict=False):
         for c, name in enumerate(classes):
             ax.scatter(*xy[labels == c].T, s=4, color=_color(c), label=name)
         ax.set_title(title, fontsize=9)
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, markerscale=2, fontsize=8)
+    _legend(figure, axes[0], markerscale=2)
     return figure
 
 
@@ -111,18 +107,13 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
     """
     layers = list(layers or graph.layers)
     columns = min(len(layers), 2 if len(layers) <= 4 else 4)
-    rows = -(-len(layers) // columns)
     labels = np.asarray(labels)
     angle = np.empty(len(labels))
     angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
     xy = np.column_stack([np.cos(angle), np.sin(angle)])
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(6.4, 6.4 * rows / columns + 0.4), layout="constrained", squeeze=False
-    )
-    for ax in axes.flat:
-        ax.set_axis_off()
+    figure, axes = _panels(len(layers), columns, 6.4 / columns, 6.4 / columns)
     before = None
-    for ax, name in zip(axes.flat, layers, strict=False):
+    for ax, name in zip(axes, layers, strict=False):
         a = triu(graph[name].adjacency()).tocoo()
         kept = np.zeros(a.nnz, bool) if before is None else before.tocsr()[a.row, a.col] > 0
         lines = LineCollection(
@@ -135,9 +126,23 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         ax.set_aspect("equal")
         ax.autoscale_view()
         before = a
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    _legend(figure, axes[0])
     return figure
+
+
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure with room for ``count`` panels of width x height inches, without axes, and a legend below."""
+    rows = -(-count // columns)
+    size = (width * columns, height * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return figure, axes.ravel()
+
+
+def _legend(figure: Figure, ax: Axes, **options) -> None:
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8, **options)
 
 
 def _color(c: int):
