@@ -1,10 +1,11 @@
-"""From images and a model to a modularity curve; repeats, mean and spread."""
+"""From images and a model to a modularity curve; repeats, mean and spread; grids over N and k."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
+from tqdm.auto import tqdm
 
 from modlib._checks import whole_number
 from modlib.data import Images
@@ -88,6 +89,32 @@ def curve_of(graph: DynamicGraph, y) -> Curve:
     return Curve(graph.layers, per_class.sum(1), per_class, graph.graphs[0].k, graph.graphs[0].n)
 
 
+@dataclass(frozen=True, eq=False)
+class CurveGrid:
+    """Modularity of every layer for several numbers of samples and of neighbours, in several draws.
+
+    Attributes:
+        layers: names of the L layers, first layer first.
+        n: numbers of samples N.
+        k: numbers of neighbours.
+        per_class: (len(n), len(k), draws, L, C) each class's term of Q.
+    """
+
+    layers: tuple[str, ...]
+    n: tuple[int, ...]
+    k: tuple[int, ...]
+    per_class: np.ndarray
+
+    @property
+    def q(self) -> np.ndarray:
+        """(len(n), len(k), draws, L) modularity."""
+        return self.per_class.sum(-1)
+
+    def draws(self, n: int, k: int) -> CurveDraws:
+        """The draws at one of the settings."""
+        return CurveDraws(self.layers, self.q[self.n.index(n), self.k.index(k)], k, n)
+
+
 def repeat_curves(
     model: nn.Module, images: Images, n: int = 500, k: int = 3, draws: int = 5, seed: int | None = None, **options
 ) -> CurveDraws:
@@ -97,7 +124,7 @@ def repeat_curves(
         images: the pool, of at least ``draws * n`` samples: no two draws share one.
         seed: shuffle the pool by this seed; without it the draws are the pool's first batches of n in order, which is
             the protocol of the authors' code.
-        **options: of :func:`modularity_curve`.
+        **options: of :func:`modlib.iter_features`.
 
     >>> import modlib
     >>> draws = repeat_curves(modlib.load_model("resnet20"), modlib.load_images("cifar10"), n=100, draws=3)
@@ -106,7 +133,54 @@ def repeat_curves(
     """
     draws = whole_number("draws", draws, 2, of="(a spread needs two)")
     n = whole_number("n", n, 2, len(images) // draws, f"for {draws} draws without overlap from {len(images)} images")
-    order = np.arange(len(images)) if seed is None else np.random.default_rng(seed).permutation(len(images))
-    parts = (images[order[i * n : (i + 1) * n]] for i in range(draws))
-    curves = [modularity_curve(model, part.x, part.y, k, **options) for part in parts]
-    return CurveDraws(curves[0].layers, np.array([curve.q for curve in curves]), k, n)
+    return curve_grid(model, images, [n], [k], draws, seed, **options).draws(n, k)
+
+
+def curve_grid(
+    model: nn.Module,
+    images: Images,
+    n: Sequence[int],
+    k: Sequence[int],
+    draws: int = 5,
+    seed: int | None = None,
+    *,
+    progress: bool = False,
+    **options,
+) -> CurveGrid:
+    """Curves over a grid of N and k. One search for neighbours, at the largest k, serves every k.
+
+    Args:
+        images: the pool. Where it holds ``draws * n`` samples the draws are as in :func:`repeat_curves`; where it does
+            not, each draw is a random subset of its own. Such draws share images, so their spread is too small.
+        n: numbers of samples N.
+        k: numbers of neighbours, each smaller than every N.
+        **options: of :func:`modlib.iter_features`.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10")
+    >>> curve_grid(modlib.load_model("resnet20"), images, n=[50, 100], k=[1, 3, 9], draws=2).q.shape
+    (2, 3, 2, 10)
+    """
+    draws = whole_number("draws", draws, 1)
+    n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
+    k = tuple(whole_number("k", each, 1, min(n) - 1, f"for N={min(n)} samples") for each in k)
+    classes = int(images.y.max()) + 1
+    chosen = [part for each in n for part in _draw(len(images), each, draws, seed)]
+    rows = []
+    for part in tqdm(chosen, "draws", disable=not progress):
+        y = check_labels(images.y[part], len(part))
+        graph = dynamic_graph(model, images.x[part], max(k), **options)
+        terms = np.zeros((len(k), len(graph), classes))  # a small draw may lack the last classes
+        for row, each in zip(terms, k, strict=True):
+            row[:, : y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)
+        rows.append(terms)
+    per_class = np.array(rows).reshape(len(n), draws, len(k), len(graph), classes).swapaxes(1, 2)
+    return CurveGrid(graph.layers, n, k, per_class)
+
+
+def _draw(total: int, n: int, draws: int, seed: int | None) -> list[np.ndarray]:
+    """Indices of the draws: batches of the pool in its order, or shuffled by a seed; random subsets if it is too small."""
+    if draws * n > total:
+        return [np.random.default_rng([seed or 0, i]).choice(total, n, replace=False) for i in range(draws)]
+    order = np.arange(total) if seed is None else np.random.default_rng(seed).permutation(total)
+    return [order[i * n : (i + 1) * n] for i in range(draws)]

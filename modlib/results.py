@@ -51,6 +51,34 @@ class Result:
             raise KeyError(f"{name!r} was not measured; this {self.experiment} has {', '.join(self.values)}")
         return np.array(self.values[name]["data"])
 
+    def at(self, name: str, **labels) -> np.ndarray:
+        """A part of a value: ``result.at("q", n=500, k=3)`` drops those two dimensions, a list of labels keeps one.
+
+        Raises:
+            KeyError: if the value was not measured.
+            ValueError: for a dimension that it does not have, or a label that was not measured.
+
+        >>> q = find_results("training", model="resnet20")[0].at("q", layer="conv1", epoch=[1, 20])
+        >>> q.shape
+        (2,)
+        """
+        array, dims = self[name], self.values[name]["dims"]
+        for dim in labels:
+            if dim not in dims:
+                raise unknown(f"dimension of {name!r}", dim, dims)
+        for axis, dim in reversed([*enumerate(dims)]):
+            if dim not in labels:
+                continue
+            wanted, known = labels[dim], self.coords[dim]
+            for label in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
+                if label not in known:
+                    raise ValueError(f"{dim}={label!r} was not measured in this {self.experiment}; it has {known}")
+            if isinstance(wanted, (list, tuple)):
+                array = array.take([known.index(label) for label in wanted], axis)
+            else:
+                array = array.take(known.index(wanted), axis)
+        return array
+
     def table(self, name: str) -> pd.DataFrame:
         """A tidy table of one value: a column for each setting and dimension, a row for each number."""
         numbers = self[name].ravel()
@@ -101,10 +129,11 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
 
 
 def write_result(result: Result, path: str | Path) -> Path:
-    """Write a result as JSON, all or nothing."""
+    """Write a result as JSON, one coordinate or value a line, all or nothing."""
+    fields = [f"{json.dumps(name)}: {_lines(content)}" for name, content in asdict(result).items()]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(asdict(result), indent=1) + "\n").encode())
+    write_atomically(path, ("{\n" + ",\n".join(fields) + "\n}\n").encode())
     return path
 
 
@@ -161,6 +190,12 @@ def paper_values(figure: str) -> dict:
     if figure not in figures:
         raise unknown("figure", figure, [name for name in figures if name != "about"])
     return figures[figure]
+
+
+def _lines(content) -> str:
+    if not isinstance(content, dict) or not content:
+        return json.dumps(content)
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()) + "\n}"
 
 
 def _plain(value):

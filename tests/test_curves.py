@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import modlib
-from modlib import Images, build_model, iter_features, modularity_curve, repeat_curves
-from modlib.curves import curve_of
+from modlib import Images, build_model, dynamic_graph, iter_features, modularity_curve, repeat_curves
+from modlib.curves import curve_grid, curve_of
 
 
 @pytest.fixture
@@ -104,20 +104,59 @@ def test_repeats_are_the_pools_batches_in_order(network, pool):
 def test_repeats_share_no_image_whatever_the_seed(monkeypatch, network, pool):
     seen = []
 
-    def spy(model, x, y, k, **options):
+    def spy(model, x, k):
         seen.append([image.tobytes() for image in x])
-        assert [bytes_of[image] for image in seen[-1]] == y.tolist()
-        return curve
+        return graph
 
-    bytes_of = {image.tobytes(): label for image, label in zip(pool.x, pool.y.tolist(), strict=True)}
-    curve = modularity_curve(network, pool.x, pool.y)
-    monkeypatch.setattr("modlib.curves.modularity_curve", spy)
+    graph = dynamic_graph(network, pool.x[:20], 3)
+    monkeypatch.setattr("modlib.curves.dynamic_graph", spy)
     repeat_curves(network, pool, n=20, draws=5, seed=1)
     repeat_curves(network, pool, n=20, draws=5, seed=1)
     repeat_curves(network, pool, n=20, draws=5, seed=2)
     one, same, other = seen[:5], seen[5:10], seen[10:]
-    assert sorted(sum(one, [])) == sorted(bytes_of)  # every image once
+    assert sorted(sum(one, [])) == sorted(image.tobytes() for image in pool.x)  # every image once
     assert one == same != other
+
+
+def test_a_grid_holds_what_each_setting_gives_alone(network, pool):
+    grid = curve_grid(network, pool, n=[10, 30], k=[1, 4], draws=3)
+    assert (grid.q.shape, grid.per_class.shape) == ((2, 2, 3, 2), (2, 2, 3, 2, 3))
+    for i, n in enumerate((10, 30)):
+        for j, k in enumerate((1, 4)):
+            np.testing.assert_array_equal(grid.draws(n, k).q, repeat_curves(network, pool, n=n, k=k, draws=3).q)
+            part = pool[2 * n : 3 * n]
+            alone = modularity_curve(network, part.x, part.y, k)
+            np.testing.assert_allclose(grid.per_class[i, j, 2], alone.per_class, atol=1e-12)
+
+
+def test_draws_that_do_not_fit_side_by_side_are_subsets_of_their_own(monkeypatch, network, pool):
+    seen = []
+
+    def spy(model, x, k):
+        seen.append({image.tobytes() for image in x})
+        return graph
+
+    graph = dynamic_graph(network, pool.x[:60], 3)
+    monkeypatch.setattr("modlib.curves.dynamic_graph", spy)
+    curve_grid(network, pool, n=[60], k=[3], draws=3)
+    assert [len(images) for images in seen] == [60, 60, 60]  # no image twice within a draw
+    assert seen[0] != seen[1] != seen[2]
+
+
+def test_a_draw_without_the_last_class_gives_it_no_term(network, pool):
+    images = Images(pool.x, np.r_[np.arange(50) % 2, np.arange(50) % 3], pool.classes, pool.name)
+    grid = curve_grid(network, images, n=[50], k=[3], draws=2)
+    assert (grid.per_class[0, 0, 0, :, 2] == 0).all() and (grid.per_class[0, 0, 1, :, 2] != 0).all()
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(n=[30, 101], k=[3]), "n must be .* got n=101 for 100 images"),
+    (dict(n=[30, 10], k=[3, 10]), r"k must be .* 1\.\.9; got k=10 for N=10 samples"),
+    (dict(n=[30], k=[3], draws=0), "draws must be .* got draws=0"),
+])  # fmt: skip
+def test_grids_that_cannot_be_are_told_before_the_model_runs(pool, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        curve_grid(Untouchable(), pool, **arguments)
 
 
 def test_options_reach_the_features(network, pool):

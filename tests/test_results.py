@@ -148,3 +148,31 @@ def test_embedded_results_are_whole(path):
         assert np.isfinite(array.astype(float)).all()
         assert len(result.table(name)) == array.size
     assert not any(word.startswith("/") for word in result.evidence["command"].split())  # no folder of the machine
+
+
+def test_a_part_of_a_value_by_its_labels():
+    q = np.arange(24).reshape(2, 3, 4) / 100
+    result = measurement("curve", {}, {"n": [200, 500], "k": [1, 3, 5], "layer": list("abcd")}, {"q": (["n", "k", "layer"], q)})
+    np.testing.assert_array_equal(result.at("q"), q)
+    np.testing.assert_array_equal(result.at("q", n=500, k=3), q[1, 1])
+    np.testing.assert_array_equal(result.at("q", k=5, layer=["d", "a"]), q[:, 2, [3, 0]])
+    np.testing.assert_array_equal(result.at("q", layer="b", n=200, k=1), q[0, 0, 1])
+
+
+@pytest.mark.parametrize("name, labels, error, says", [
+    ("p", {}, KeyError, "'p' was not measured; this curve has q"),
+    ("q", {"n": 300}, ValueError, r"n=300 was not measured in this curve; it has \[200, 500\]"),
+    ("q", {"n": [200, 300]}, ValueError, "n=300 was not measured"),
+    ("q", {"m": 1}, ValueError, "unknown dimension of 'q' 'm'. Known: n"),
+])  # fmt: skip
+def test_what_was_not_measured_is_told(name, labels, error, says):
+    result = measurement("curve", {}, {"n": [200, 500]}, {"q": (["n"], [0.1, 0.2])})
+    with pytest.raises(error, match=says):
+        result.at(name, **labels)
+
+
+def test_a_record_is_written_one_value_a_line(tmp_path):
+    result = measurement("curve", {"k": 3}, {"layer": ["a", "b"]}, {"q": (["layer"], [0.1, 0.4]), "accuracy": ([], 90.5)})
+    lines = write_result(result, tmp_path / "r.json").read_text().splitlines()
+    assert ' "q": {"dims": ["layer"], "data": [0.1, 0.4]},' in lines
+    assert read_result(tmp_path / "r.json") == result
