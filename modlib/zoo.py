@@ -15,10 +15,12 @@ from modlib.data import ASSETS, write_atomically
 from modlib.models import MODELS, build_model
 
 FOLDER = ASSETS / "weights"
+PRECISIONS = ("float32", "float16", "int8")
+SCALE = ".scale"  # behind the name of an int8 tensor: the name of its channels' scales
 
 
 def registry() -> list[dict]:
-    """What is embedded: name, dataset, file, sha256, test accuracy in percent, recipe, and how it was trained."""
+    """What is embedded: name, dataset, file, sha256, precision, test accuracy in percent, recipe, and how it was trained."""
     return json.loads((FOLDER / "registry.json").read_text())
 
 
@@ -63,45 +65,57 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
     return _from_file(name, dataset, path, {})
 
 
-def save_model(model: nn.Module, path: str | Path) -> Path:
-    """Write a model's weights as safetensors, with the architecture they belong to; all or nothing."""
+def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -> Path:
+    """Write a model's weights as safetensors, with the architecture they belong to; all or nothing.
+
+    Args:
+        precision: how the weights of convolutions and linear modules are stored, one of :data:`PRECISIONS`:
+            ``"float32"`` as they are, ``"float16"`` in half the space, ``"int8"`` in a quarter: each output channel's
+            weights as whole multiples of 1/127 of the largest of them. Everything else is stored as it is.
+            :func:`load_model` gives float32 whatever the file holds.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    state = {}
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.ndim < 2 or precision == "float32":
+            state[name] = tensor
+        elif precision == "float16":
+            state[name] = tensor.half()
+        else:
+            rows = tensor.flatten(1)
+            scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
+            state[name] = (rows / scale).round().to(torch.int8).view(tensor.shape)
+            state[name + SCALE] = scale[:, 0]
     record = {"architecture": json.dumps(model.architecture)} if hasattr(model, "architecture") else None
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     path = Path(path)
     write_atomically(path, save(state, record))
     return path
 
 
-def embed(run: str | Path, folder: Path = FOLDER) -> dict:
-    """Add the finished training run in a folder (see :func:`modlib.training.train`) to the embedded weights.
+def _decoded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The float32 weights of a file that :func:`save_model` wrote in any precision."""
+    weights = {}
+    for name, tensor in state.items():
+        if tensor.dtype == torch.int8 and name + SCALE in state:
+            tensor = tensor.float() * state[name + SCALE].view(-1, *[1] * (tensor.ndim - 1))
+        if not name.endswith(SCALE):
+            weights[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
+    return weights
 
-    Returns:
-        its entry in the registry. An earlier entry of the same name and dataset is replaced.
+
+def register(file: str | Path, entry: dict) -> None:
+    """Put a file of weights among the embedded ones; an earlier one of the same name and dataset is replaced.
+
+    Args:
+        entry: what the registry tells of it; ``file`` and ``sha256`` are added here.
     """
-    from modlib.results import read_result
-
-    result = read_result(Path(run) / "result.json")
-    name, dataset = result.settings["model"], result.settings["dataset"]
-    content = (Path(run) / "model.safetensors").read_bytes()
-    entry = {
-        "name": name,
-        "dataset": dataset,
-        "file": f"{name}-{dataset}.safetensors",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "accuracy": float(result["test_accuracy"][-1]),
-        "epochs": len(result.coords["epoch"]),
-        "recipe": result.settings["recipe"],
-        "seed": result.settings["seed"],
-        "device": result.evidence["device"],
-        "date": result.evidence["date"],
-        "command": result.evidence["command"],
-    }
-    index = folder / "registry.json"
-    others = json.loads(index.read_text()) if index.exists() else []
-    others = [e for e in others if (e["name"], e["dataset"]) != (name, dataset)]
-    write_atomically(folder / entry["file"], content)
-    write_atomically(index, (json.dumps([*others, entry], indent=1) + "\n").encode())
-    return entry
+    content = Path(file).read_bytes()
+    entry = {**entry, "file": f"{entry['name']}-{entry['dataset']}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    others = [e for e in registry() if (e["name"], e["dataset"]) != (entry["name"], entry["dataset"])]
+    write_atomically(FOLDER / entry["file"], content)
+    write_atomically(FOLDER / "registry.json", (json.dumps([*others, entry], indent=1) + "\n").encode())
 
 
 def _sha256(path: Path) -> str:
@@ -120,7 +134,7 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     if record and record["name"] != name:
         raise ValueError(f"weights={str(path)!r} are of {record['name']!r}, not of {name!r}; load them under that name")
     model = build_model(**record) if record else build_model(name, dataset, **architecture)
-    load_state(model, state, f"weights={str(path)!r}")
+    load_state(model, _decoded(state), f"weights={str(path)!r}")
     return model
 
 

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import modlib
 from modlib import build_model, load_model, zoo
-from modlib.results import measurement, write_result
 from modlib.training import accuracy
 from modlib.zoo import load_state, save_model
 
@@ -101,6 +100,49 @@ def test_nothing_that_is_asked_for_is_silently_ignored(ignored):
         load_model("resnet20", **ignored)
 
 
+@pytest.mark.parametrize("precision, size", [("float32", 1), ("float16", 1 / 2), ("int8", 1 / 4)])
+def test_weights_take_the_space_of_their_precision(tmp_path, precision, size):
+    model = build_model("vgg11")
+    path = save_model(model, tmp_path / "w.safetensors", precision)
+    matrices = sum(p.numel() * 4 for p in model.parameters() if p.ndim > 1)
+    assert path.stat().st_size == pytest.approx(size * matrices, rel=0.02)
+
+
+def test_float16_weights_are_the_nearest_half_precision_numbers(model, tmp_path):
+    again = load_model("resnet20", weights=save_model(model, tmp_path / "w.safetensors", "float16"))
+    for (name, value), read in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert read.dtype == value.dtype
+        expected = value.half().float() if value.ndim > 1 else value
+        assert torch.equal(read, expected), name
+
+
+def test_int8_weights_are_within_half_a_step_of_their_channel(model, tmp_path):
+    again = load_model("resnet20", weights=save_model(model, tmp_path / "w.safetensors", "int8"))
+    for (name, value), read in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert read.dtype == value.dtype
+        if value.ndim < 2:
+            assert torch.equal(read, value), name
+            continue
+        largest = value.flatten(1).abs().amax(1)
+        assert ((read - value).flatten(1).abs().amax(1) <= largest / 127 / 2 * 1.001).all(), name
+        assert torch.allclose(read.flatten(1).abs().amax(1), largest)  # the largest weight of a channel is kept
+    x = torch.rand(4, 3, 16, 16)
+    assert torch.allclose(again(x), model(x), atol=0.1 * model(x).std().item())
+
+
+def test_a_channel_of_zeros_stays_zero_in_int8(model, tmp_path):
+    with torch.no_grad():
+        model.conv1.weight[3] = 0
+    again = load_model("resnet20", weights=save_model(model, tmp_path / "w.safetensors", "int8"))
+    assert not again.conv1.weight[3].any() and torch.isfinite(again.conv1.weight).all()
+
+
+def test_an_unknown_precision_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="unknown precision 'int4'; did you mean 'int8'"):
+        save_model(model, tmp_path / "w.safetensors", "int4")
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.fixture
 def library(tmp_path, monkeypatch):
     """An empty folder of embedded weights."""
@@ -111,48 +153,35 @@ def library(tmp_path, monkeypatch):
     return folder
 
 
-def finished_run(folder, model, seed=0, reached=80.0):
-    folder.mkdir(exist_ok=True)
-    settings = {"model": "resnet20", "dataset": "cifar10", "recipe": "fast", "seed": seed}
-    values = {"test_accuracy": (["epoch"], [50, reached])}
-    write_result(measurement("training", settings, {"epoch": [1, 2]}, values), folder / "result.json")
-    save_model(model, folder / "model.safetensors")
-    return folder
+def registered(model, tmp_path, **entry) -> None:
+    zoo.register(save_model(model, tmp_path / "w.safetensors", "float16"), {"name": "resnet20", "dataset": "cifar10", **entry})
 
 
-def test_an_embedded_run_is_loaded_by_name(model, library, tmp_path):
-    entry = zoo.embed(finished_run(tmp_path / "run", model), library)
-    assert (entry["name"], entry["dataset"], entry["accuracy"], entry["epochs"]) == ("resnet20", "cifar10", 80.0, 2)
-    assert zoo.registry() == [entry]
-    assert same_weights(load_model("resnet20"), model)
+def test_registered_weights_are_loaded_by_name(model, library, tmp_path):
+    registered(model, tmp_path, accuracy=80.0)
+    (entry,) = zoo.registry()
+    assert (entry["name"], entry["dataset"], entry["accuracy"]) == ("resnet20", "cifar10", 80.0)
+    assert same_weights(load_model("resnet20"), load_model("resnet20", weights=tmp_path / "w.safetensors"))
     with pytest.raises(ValueError, match=r"no trained weights .*\(embedded: resnet20 on cifar10\)"):
         load_model("resnet20", "cifar100")
 
 
-def test_embedding_again_replaces_the_entry(model, library, tmp_path):
-    zoo.embed(finished_run(tmp_path / "run", build_model("resnet20")), library)
-    zoo.embed(finished_run(tmp_path / "run", model, seed=1, reached=90.0), library)
+def test_registering_again_replaces_the_entry(model, library, tmp_path):
+    registered(build_model("resnet20"), tmp_path, seed=0)
+    registered(model, tmp_path, seed=1)
     (entry,) = zoo.registry()
-    assert (entry["seed"], entry["accuracy"]) == (1, 90.0)
-    assert same_weights(load_model("resnet20"), model)
+    assert entry["seed"] == 1
+    assert load_model("resnet20").architecture == model.architecture
 
 
-def test_embedded_weights_that_changed_are_refused(model, library, tmp_path):
-    entry = zoo.embed(finished_run(tmp_path / "run", model), library)
-    path = library / entry["file"]
+def test_registered_weights_that_changed_are_refused(model, library, tmp_path):
+    registered(model, tmp_path)
+    path = library / zoo.registry()[0]["file"]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(OSError, match=f"{entry['file']} is damaged .*reinstall modlib"):
+    with pytest.raises(OSError, match=f"{path.name} is damaged .*reinstall modlib"):
         load_model("resnet20")
-
-
-def test_a_run_that_is_not_finished_is_not_embedded(model, library, tmp_path):
-    run = finished_run(tmp_path / "run", model)
-    (run / "model.safetensors").unlink()
-    with pytest.raises(OSError):
-        zoo.embed(run, library)
-    assert zoo.registry() == []
 
 
 # ---------------------------------------------------------------------------------- the weights that are embedded
@@ -164,16 +193,20 @@ by_name = pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry["fi
 def test_registry_tells_what_it_holds():
     assert "resnet20" in {entry["name"] for entry in EMBEDDED if entry["dataset"] == "cifar10"}
     assert {path.name for path in zoo.FOLDER.glob("*.safetensors")} == {entry["file"] for entry in EMBEDDED}
-    asked = {"name", "dataset", "file", "sha256", "accuracy", "epochs", "recipe", "seed", "device", "date", "command"}
+    asked = {"name", "dataset", "file", "sha256", "precision", "accuracy", "epochs", "recipe", "seed", "device", "date", "command"}
     assert all(asked <= set(entry) for entry in EMBEDDED)
     assert "/" not in json.dumps([entry["command"] for entry in EMBEDDED])  # no folder of the machine
 
 
 @by_name
 def test_embedded_weights_are_finite_and_of_their_architecture(entry):
-    state = load_file(zoo.FOLDER / entry["file"])
-    assert all(torch.isfinite(value).all() for value in state.values())
-    assert load_model(entry["name"], entry["dataset"]).architecture["name"] == entry["name"]
+    model = load_model(entry["name"], entry["dataset"])
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    assert model.architecture["name"] == entry["name"]
+
+
+def test_embedded_weights_fit_their_budget():
+    assert sum(path.stat().st_size for path in zoo.FOLDER.glob("*.safetensors")) <= 40e6
 
 
 @by_name
