@@ -1,7 +1,8 @@
 """Train a network, recording loss, accuracies and the modularity curve of every epoch; resumable at any time."""
 
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from modlib.curves import modularity_curve
 from modlib.data import Images, load_images
 from modlib.models import build_model
 from modlib.results import Result, measurement, read_result, write_result
-from modlib.zoo import load_state, save_model
+from modlib.zoo import load_model, load_state, save_model
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def train(
     *,
     folder: str | Path | None = None,
     epochs: int | None = None,
+    batch_size: int | None = None,
+    stages: Sequence | None = None,
+    weights: str | Path | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     max_minutes: float | None = None,
@@ -66,10 +70,13 @@ def train(
 
     Args:
         name: one of :data:`modlib.models.MODELS`.
-        dataset: cifar10 or cifar100.
+        dataset: cifar10, cifar100 or tinyimagenet50.
         recipe: a name in :data:`RECIPES`, or a Recipe.
-        folder: by default ``runs/NAME-DATASET-RECIPE-SEED``.
+        folder: by default ``runs/NAME-DATASET-RECIPE-EPOCHS-SEED``.
         epochs: another number of epochs than the recipe's.
+        batch_size: another number of images a step than the recipe's; the learning rate is scaled in proportion.
+        stages: another depth, as in :func:`modlib.build_model`.
+        weights: start from a safetensors file, in the network it is of, instead of from random weights.
         seed: of the initial weights, the order and the augmentation.
         device: where to train; images and augmentation live there too.
         max_minutes: stop at the end of the epoch after which the next would pass this; a later call goes on.
@@ -80,7 +87,9 @@ def train(
         Result of the epochs done so far; ``result.evidence["finished"]`` says whether all are.
 
     Raises:
-        ValueError: for an unknown name or recipe, or a folder that holds a run with other settings.
+        ValueError: for an unknown name or recipe, weights of another network or dataset, or a folder that holds a run
+            with other settings.
+        MemoryError: if a step does not fit in the device's memory, with the batch size to try.
     """
     label = recipe if isinstance(recipe, str) else "custom"
     if isinstance(recipe, str):
@@ -89,10 +98,13 @@ def train(
         recipe = RECIPES[recipe]
     if epochs is not None:
         recipe = replace(recipe, epochs=whole_number("epochs", epochs, 1))
+    if batch_size is not None:
+        batch_size = whole_number("batch_size", batch_size, 1)
+        recipe = replace(recipe, batch_size=batch_size, lr=recipe.lr * batch_size / recipe.batch_size)
+    folder = Path(folder or Path("runs", run_name(name, dataset, label, recipe.epochs, seed)))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(seed)
-        run = _Run(name, dataset, recipe, label, seed, torch.device(device))
-    folder = Path(folder or f"runs/{name}-{dataset}-{label}-{seed}")
+        run = _Run(name, dataset, recipe, label, seed, torch.device(device), stages, weights)
     folder.mkdir(parents=True, exist_ok=True)
     run.resume(folder / "checkpoint.pt")
 
@@ -105,7 +117,11 @@ def train(
         start = time.monotonic()
         if max_minutes is not None and start - began + slowest > max_minutes * 60:
             break
-        row = run.one_epoch(batches, epoch, progress)
+        try:
+            row = run.one_epoch(batches, epoch, progress)
+        except torch.OutOfMemoryError:
+            half = max(1, recipe.batch_size // 2)
+            raise MemoryError(f"batch_size={recipe.batch_size} does not fit in the memory of {device}; try batch_size={half}") from None
         row["test_accuracy"] = accuracy(run.model, test_set, progress=progress)
         curve = modularity_curve(run.model, sample.x, sample.y, k=3)
         row["q"], row["layers"] = curve.q.tolist(), list(curve.layers)
@@ -126,6 +142,11 @@ def train(
     if result is None and not run.history:
         raise ValueError(f"max_minutes={max_minutes} leaves no time for one epoch; give more")
     return result or read_result(folder / "result.json")
+
+
+def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> str:
+    """What a run is called: its folder and its records bear this name."""
+    return f"{model}-{dataset}-{recipe}-{epochs}-{seed}"
 
 
 @torch.no_grad()
@@ -177,10 +198,23 @@ class _Batches:
 class _Run:
     """One training run: model, optimizer, schedule and history, which a checkpoint holds together."""
 
-    def __init__(self, name: str, dataset: str, recipe: Recipe, label: str, seed: int, device: torch.device):
+    def __init__(
+        self, name: str, dataset: str, recipe: Recipe, label: str, seed: int, device: torch.device, stages=None, weights=None
+    ):
         self.recipe, self.device = recipe, device
+        # bfloat16 where the hardware multiplies it faster than float32
+        self.mixed = device.type == "cuda" or device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
         self.settings = {"model": name, "dataset": dataset, "recipe": label, "seed": seed, **asdict(recipe)}
-        self.model = build_model(name, dataset).to(device, memory_format=torch.channels_last)
+        depth = {} if stages is None else {"stages": list(stages)}
+        model = load_model(name, dataset, weights=weights, **depth) if weights else build_model(name, dataset, **depth)
+        wanted = {"dataset": dataset, **depth}
+        if any(model.architecture[key] != value for key, value in wanted.items()):
+            raise ValueError(f"weights={str(weights)!r} are of a network with {model.architecture}, not with {wanted}")
+        if stages is not None or weights:  # the settings of other runs do not name these
+            self.settings["stages"] = model.architecture["stages"]
+        if weights:
+            self.settings["weights_sha256"] = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
         )
@@ -208,7 +242,7 @@ class _Run:
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.rate(epoch + (step + 1) / len(batches))
                 x = x.contiguous(memory_format=torch.channels_last)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
                     logits = self.model(x)
                     loss = F.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
                 self.optimizer.zero_grad()
@@ -241,9 +275,9 @@ class _Run:
         except Exception as error:
             raise OSError(f"{path} is not a checkpoint of modlib ({type(error).__name__}); delete it to start anew") from None
         differs = [
-            f"{key} is {found.get(key)!r} there, {value!r} here"
-            for key, value in self.settings.items()
-            if found.get(key) != value
+            f"{key} is {found.get(key)!r} there, {self.settings.get(key)!r} here"
+            for key in {**self.settings, **found}
+            if found.get(key) != self.settings.get(key)
         ]
         if differs:
             raise ValueError(f"{path} is of another run: {'; '.join(differs)}. Name another folder, or delete it to start anew")
@@ -263,5 +297,6 @@ class _Run:
             {**columns, "q": (["epoch", "layer"], np.array([row["q"] for row in rows]))},
             self.device,
             accuracy=rows[-1]["test_accuracy"],
+            precision="bfloat16" if self.mixed else "float32",
             finished=len(rows) == self.recipe.epochs,
         )

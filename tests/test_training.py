@@ -347,3 +347,30 @@ def test_accuracy_counts_right_answers(network, pixels, rng, batch_size):
     images = Images(pixels, labels, (), "")
     network.train()
     assert accuracy(network, images, batch_size) == pytest.approx(100 * (answers == labels).mean())
+
+
+def test_another_batch_size_scales_the_rate(data, tmp_path):
+    result = run(tmp_path, data, batch_size=32, epochs=1)
+    assert (result.settings["batch_size"], result.settings["lr"]) == (32, SMALL.lr / 2)
+
+
+def test_a_full_memory_says_which_batch_size_to_try(data, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(_Run, "one_epoch", full)
+    with pytest.raises(MemoryError, match="batch_size=64 does not fit in the memory of cpu; try batch_size=32"):
+        run(tmp_path, data)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_runs_are_called_after_what_makes_them(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("resnet20", recipe="fast", epochs=1, data=data, seed=3)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["resnet20-cifar10-fast-1-3"]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_record_names_the_precision(data, tmp_path, monkeypatch, supported):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    assert run(tmp_path, data, epochs=1).evidence["precision"] == ("bfloat16" if supported else "float32")

@@ -1,0 +1,300 @@
+"""Which layers are redundant; a network without them; cost in MACs and parameters (Section 5.2 of the paper)."""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from torch import nn
+
+from modlib._checks import unknown, whole_number
+from modlib._cost import Cost, cost, seconds
+from modlib._torchvision import torchvision
+from modlib.curves import Curve, CurveDraws
+from modlib.models import PixelThinResNet
+from modlib.results import Result
+from modlib.training import Recipe, train
+from modlib.zoo import save_model
+
+__all__ = [
+    *("Plan", "find_redundant", "random_plan", "l1_plan"),  # which layers
+    *("removable", "prune", "fine_tune"),  # a network without them
+    *("Cost", "cost", "seconds"),  # what it costs
+]
+CONFIDENCE = 0.95  # that a layer's rise is within the tolerance, before it is removed
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which layers of a network to remove, and why.
+
+    Attributes:
+        layers: names of all L layers, first layer first.
+        remove: names of those that go.
+        scores: (L,) what decided: the rise of Q, or the L1 norm, or a random number.
+        verdicts: a phrase for each layer.
+    """
+
+    layers: tuple[str, ...]
+    remove: tuple[str, ...]
+    scores: np.ndarray
+    verdicts: tuple[str, ...]
+
+    def table(self) -> pd.DataFrame:
+        """One row a layer: layer, score, verdict, remove."""
+        goes = [name in self.remove for name in self.layers]
+        return pd.DataFrame({"layer": self.layers, "score": self.scores, "verdict": self.verdicts, "remove": goes})
+
+
+def find_redundant(curve: Curve | CurveDraws, tol: float = 0.01, model: nn.Module | None = None) -> Plan:
+    """The layers where the modularity curve falls, stays or creeps.
+
+    Layers are judged in order, each against the highest layer r of those kept before it. Layer i goes if it rises by no
+    more than ``tol`` above that layer; otherwise it is kept. So of a plateau that creeps, one layer is kept for each
+    ``tol`` that it gains. With draws s = 1..S, which show the same images to both layers,
+
+        d_s = Q_si - Q_sr,    layer i goes  <=>  mean(d) + t_(S-1) std(d) / sqrt(S) <= tol,
+
+    t being the 95 % quantile of Student's t: the rise must be small beyond what the choice of images can explain. With
+    a single curve the second term is left out. A verdict names the mean rise: ``rises`` (more than tol), ``creeps``
+    (more than tol/2), ``stays``, ``falls`` (less than -tol/2), or ``unsure`` where mean(d) <= tol, but not with the
+    second term: that layer is kept.
+
+    Args:
+        curve: of the network; from :func:`modlib.repeat_curves` for the spread to count.
+        tol: a rise of Q that is not worth a layer. By default the 0.01 whose removal cost 0.01 points in Fig. 10.
+        model: the network of the curve; with it, layers that cannot go (:func:`removable`) are among those kept.
+
+    Raises:
+        ValueError: for another ``tol`` than a number >= 0, a curve of another model, or a model of no known family.
+
+    >>> from modlib.results import paper_values
+    >>> q = np.array(paper_values("fig4")["vgg19/cifar10"])
+    >>> names = tuple(str(i) for i in range(1, 17))
+    >>> find_redundant(Curve(names, q, q[:, None], 3, 500)).remove
+    ('2', '4', '11', '12', '13', '14', '15', '16')
+    """
+    if not isinstance(curve, (Curve, CurveDraws)):
+        raise ValueError(f"curve must be a Curve or CurveDraws, which name its layers; got {type(curve).__name__}")
+    if not (isinstance(tol, (int, float)) and 0 <= tol < math.inf):
+        raise ValueError(f"tol must be a rise of Q, a number of at least 0; got {tol!r}")
+    q = np.atleast_2d(curve.q)
+    units = _match(model, curve.layers) if model is not None else [_Unit((name,)) for name in curve.layers]
+    room = _Room(units)
+    best, remove, rises, verdicts = 0, [], [q[:, 0].mean()], ["first"]
+    for i in range(1, len(units)):
+        d = q[:, i] - q[:, best]
+        rise = d.mean()
+        upper = rise + (stats.t.ppf(CONFIDENCE, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else 0)
+        verdict = "rises" if rise > tol else "unsure" if upper > tol else "creeps" if rise > tol / 2 else "stays"
+        verdict = "falls" if verdict == "stays" and rise < -tol / 2 else verdict
+        why = "" if upper > tol else room.take(units[i])
+        if upper <= tol and not why:
+            remove.append(curve.layers[i])
+        elif rise > 0:
+            best = i
+        rises.append(rise)
+        verdicts.append(f"{verdict}, but {why}" if why else verdict)
+    return Plan(tuple(curve.layers), tuple(remove), np.array(rises), tuple(verdicts))
+
+
+def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
+    """A control: ``count`` layers drawn at random, by a seed, from those that can go.
+
+    Raises:
+        ValueError: for more layers than can go together, or a model of no known family.
+
+    >>> import modlib
+    >>> len(random_plan(modlib.build_model("resnet20"), 3).remove)
+    3
+    """
+    return _lowest(model, np.random.default_rng(seed).random(len(_units(model))), count, "drawn")
+
+
+def l1_plan(model: nn.Module, count: int) -> Plan:
+    """A control: the ``count`` layers of smallest weights among those that can go.
+
+    The score is the L1 norm of a filter (Li et al. 2017), averaged over the filters of each convolution and the
+    convolutions of the layer; Elkerdawy et al. (2020) prune layers by such filter criteria.
+
+    Raises:
+        ValueError: as :func:`random_plan` does.
+    """
+    scores = []
+    for unit in _units(model):
+        modules = [module for name in unit.names for module in model.get_submodule(name).modules()]
+        norms = [m.weight.detach().abs().flatten(1).sum(1).mean().item() for m in modules if isinstance(m, nn.Conv2d)]
+        scores.append(np.mean(norms))
+    return _lowest(model, np.array(scores), count, "of small weights")
+
+
+def _lowest(model: nn.Module, scores: np.ndarray, count: int, verdict: str) -> Plan:
+    units = _units(model)
+    room = _Room(units)
+    order = [i for i in np.argsort(scores, kind="stable") if not room.take(units[i])]
+    count = whole_number("count", count, 0, len(order), f"layers to remove from this {type(model).__name__}")
+    chosen = set(order[:count])
+    layers = tuple(unit.names[0] for unit in units)
+    remove = tuple(name for i, name in enumerate(layers) if i in chosen)
+    return Plan(layers, remove, scores, tuple(verdict if i in chosen else units[i].why for i in range(len(units))))
+
+
+def removable(model: nn.Module) -> dict[str, str]:
+    """Layer name -> why it cannot go; empty where it can.
+
+    A Conv-BN-ReLU of a VGG can go if its input and output channels agree, a block of a ResNet if its shortcut is the
+    identity (basic or bottleneck; of modlib or torchvision). One layer of each stage of a ResNet must stay.
+
+    Raises:
+        ValueError: for a model of another family.
+
+    >>> import modlib
+    >>> removable(modlib.build_model("resnet18"))["layer2.0"]
+    'it halves the resolution'
+    """
+    return {unit.names[0]: unit.why for unit in _units(model)}
+
+
+def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
+    """The network without the layers of a plan; what remains keeps its weights. The model itself is not changed.
+
+    Poolings of a VGG stay where they are, also where no convolution is left between two of them: all other layers
+    see images of the size they were trained on.
+
+    Args:
+        model: a VGG or ResNet of modlib or torchvision.
+        plan: a Plan, or names of layers, as :func:`removable` or :func:`modlib.layer_names` gives them.
+
+    Returns:
+        nn.Module of the same class, mode and device; its ``architecture``, if the model has one, says its new stages.
+
+    Raises:
+        ValueError: if the model is of another family, the plan is of a curve of another model, or it names layers that
+            do not exist, that cannot go, or that are all of a stage's.
+
+    >>> import modlib
+    >>> model = modlib.load_model("resnet20")
+    >>> prune(model, ["layer1.1", "layer3.2"]).architecture["stages"]
+    [2, 3, 2]
+    """
+    if isinstance(plan, str):
+        raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}. Write [{plan!r}]")
+    units = _match(model, plan.layers) if isinstance(plan, Plan) else _units(model)
+    owner = {name: i for i, unit in enumerate(units) for name in unit.names}
+    gone, room = set(), _Room(units)
+    for name in plan.remove if isinstance(plan, Plan) else plan:
+        if name not in owner:
+            raise unknown("layer", name, [unit.names[0] for unit in units])
+        if owner[name] in gone:
+            continue
+        if why := room.take(units[owner[name]]):
+            can = [unit.names[0] for unit in units if not unit.why]
+            raise ValueError(f"layer {name!r} cannot go: {why}. Those that can: {', '.join(can) or 'none'}")
+        gone.add(owner[name])
+
+    shorter = copy.deepcopy(model)
+    names = {name for i in gone for name in units[i].names}
+    for path in {name.rpartition(".")[0] for name in names}:
+        chain = shorter.get_submodule(path)
+        kept = nn.Sequential(*(part for name, part in chain.named_children() if f"{path}.{name}" not in names))
+        kept.training = chain.training
+        setattr(shorter, path, kept)
+    if hasattr(shorter, "architecture"):
+        stages = shorter.architecture["stages"]
+        if isinstance(model, torchvision.models.VGG):
+            widths = [place for place, width in enumerate(stages) if width != "M"]
+            cut = {widths[i] for i in gone}
+            stages = [width for place, width in enumerate(stages) if place not in cut]
+        else:
+            cut = Counter(units[i].stage for i in gone)
+            stages = [blocks - cut[f"layer{stage}"] for stage, blocks in enumerate(stages, 1)]
+        shorter.architecture["stages"] = stages
+    return shorter
+
+
+def fine_tune(
+    model: nn.Module, dataset: str = "cifar10", recipe: str | Recipe = "fast", *, folder: str | Path, **options
+) -> Result:
+    """Train a pruned network on from the weights it has, which are kept as ``folder/start.safetensors``.
+
+    Args:
+        model: of :func:`prune`, made from one of modlib's; it is not changed.
+        folder: of the run, which the same call resumes; afterwards it holds ``model.safetensors``.
+        **options: of :func:`modlib.training.train` (``epochs``, ``seed``, ``device``, ``max_minutes``, ``data``, ...).
+
+    Raises:
+        ValueError: for a model that modlib has not built, and as :func:`modlib.training.train` does.
+    """
+    if not hasattr(model, "architecture"):
+        raise ValueError(f"model must come from modlib; this {type(model).__name__} has no record of its architecture")
+    start = Path(folder) / "start.safetensors"
+    start.parent.mkdir(parents=True, exist_ok=True)
+    save_model(model, start)
+    return train(model.architecture["name"], dataset, recipe, folder=folder, weights=start, **options)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """One layer as it can be removed."""
+
+    names: tuple[str, ...]  # of its modules; the first is the layer's
+    stage: str = ""  # which must keep one of its layers
+    why: str = ""  # it cannot go
+
+
+class _Room:
+    """How many layers each stage still has."""
+
+    def __init__(self, units: Sequence[_Unit]):
+        self.left = Counter(unit.stage for unit in units)
+
+    def take(self, unit: _Unit) -> str:
+        """Take a layer out, or say why it cannot go."""
+        if unit.why:
+            return unit.why
+        if self.left[unit.stage] == 1:
+            return f"it is the last of {unit.stage}, which would be empty"
+        self.left[unit.stage] -= 1
+        return ""
+
+
+def _units(model: nn.Module) -> list[_Unit]:
+    """The layers of a VGG or ResNet, first layer first."""
+    units = []
+    if isinstance(model, torchvision.models.VGG):
+        for index, module in model.features.named_children():
+            if isinstance(module, nn.Conv2d):
+                channels = (module.in_channels, module.out_channels)
+                units.append(_Unit((), why="" if channels[0] == channels[1] else _CHANGES.format(*channels)))
+            if not isinstance(module, nn.MaxPool2d):
+                units[-1] = replace(units[-1], names=(*units[-1].names, f"features.{index}"))
+    elif isinstance(model, (torchvision.models.ResNet, PixelThinResNet)):
+        units.append(_Unit(("conv1", "bn1", "relu"), "stem", "it is the stem, not a block"))
+        for stage, blocks in model.named_children():
+            for index, block in blocks.named_children() if stage.startswith("layer") else ():
+                convs = [part for part in block.children() if isinstance(part, nn.Conv2d)]
+                why = "" if block.downsample is None else _CHANGES.format(convs[0].in_channels, convs[-1].out_channels)
+                why = "it halves the resolution" if block.stride > 1 else why
+                units.append(_Unit((f"{stage}.{index}",), stage, why))
+    else:
+        raise ValueError(f"model must be a VGG or ResNet of modlib or torchvision; got {type(model).__name__}")
+    return units
+
+
+_CHANGES = "it changes the channels from {} to {}"
+
+
+def _match(model: nn.Module, layers: Sequence[str]) -> list[_Unit]:
+    """The model's layers, which must be those of a curve."""
+    units = _units(model)
+    if len(units) != len(layers) or not all(name in unit.names for name, unit in zip(layers, units, strict=True)):
+        raise ValueError(
+            f"curve is of another model: it has {len(layers)} layers, {layers[0]} to {layers[-1]}; this "
+            f"{type(model).__name__} has {len(units)}, {units[0].names[0]} to {units[-1].names[0]}"
+        )
+    return units

@@ -1,0 +1,157 @@
+"""How alike two layers are: difference of modularity (Section 5.1 of the paper) and linear CKA, as (L, L) matrices."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from modlib._checks import size_in_bytes, whole_number
+from modlib.features import iter_features
+from modlib.models import layer_names
+
+COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64
+
+
+def modularity_difference(q) -> np.ndarray:
+    """D_ij = |Q_i - Q_j|: how much further apart the classes lie in one layer than in another.
+
+    Args:
+        q: (L,) modularities, such as ``curve.q`` or the ``mean`` of :class:`modlib.CurveDraws`.
+
+    Returns:
+        (L, L) float64, symmetric, zero on the diagonal. It needs no features of two layers at once: O(L^2).
+
+    Raises:
+        ValueError: if ``q`` is not a row of finite numbers.
+
+    >>> modularity_difference([0.1, 0.3, 0.8]).round(2)
+    array([[0. , 0.2, 0.7],
+           [0.2, 0. , 0.5],
+           [0.7, 0.5, 0. ]])
+    """
+    q = np.asarray(q, np.float64)
+    if q.ndim != 1 or not np.isfinite(q).all():
+        raise ValueError(f"q must be (L,) finite modularities; got shape {q.shape}. Of draws, take their mean")
+    return np.abs(q[:, None] - q)
+
+
+def linear_cka(
+    model: nn.Module,
+    x,
+    layers: Sequence[str] | None = None,
+    *,
+    minibatch: int | None = None,
+    memory: int | str = "4GiB",
+    **options,
+) -> np.ndarray:
+    """Linear centred kernel alignment (Kornblith et al. 2019) between all pairs of a network's layers.
+
+    With the linear kernels K_i = X_i X_i^T of features X_i (N, M_i), whose HSIC is an inner product of two (N, N)
+    matrices, each layer's features are seen once and forgotten:
+
+        CKA_ij = HSIC(K_i, K_j) / sqrt(HSIC(K_i, K_i) HSIC(K_j, K_j)).
+
+    In full, HSIC(K, K') = <HKH, HK'H> with H = I - 11^T/N, exactly; it is biased upwards where N is small beside M.
+    By minibatches (Nguyen et al. 2021, Eqs. 2 and 3), each HSIC is the mean over batches of the unbiased HSIC_1 (Song
+    et al. 2012), so memory does not grow with N.
+
+    Args:
+        model: any ``torch.nn.Module``.
+        x: (N, 3, H, W) images, uint8 or float in [0, 1].
+        layers: names of modules; by default :func:`modlib.layer_names` of the model.
+        minibatch: images of a batch, at least 4; a last batch that is not full is left out. By default the full CKA.
+        memory: bytes, or a size, for features and kernels together: 8 L N^2 bytes of kernels, and at least one layer's
+            features.
+        **options: of :func:`modlib.iter_features` (``batch_size``, ``progress``).
+
+    Returns:
+        (L, L) float64, symmetric, 1 on the diagonal; in [0, 1], but for minibatches only up to their noise.
+
+    Raises:
+        ValueError: for a minibatch outside 4..N, a layer that gives all images the same features, and as
+            :func:`iter_features` does.
+        MemoryError: if ``memory`` holds neither the kernels nor one layer.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=60)
+    >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
+    (10, 10)
+    """
+    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    n = len(x)
+    size = n if minibatch is None else whole_number("minibatch", minibatch, 4, n, f"for N={n} images")
+    kernels = 8 * len(names) * size**2
+    room = size_in_bytes(memory) - kernels
+    if room <= 0:
+        raise MemoryError(
+            f"memory={memory} does not hold {len(names)} kernels of {size:,} x {size:,}, which take {kernels:,} bytes. "
+            "Give more memory, or a (smaller) minibatch"
+        )
+    hsic = np.zeros((len(names), len(names)))
+    for start in range(0, n - size + 1, size):
+        stream = iter_features(model, x[start : start + size], names, memory=room, **options)
+        hsic += _hsic((features for _, features in stream), minibatch is not None)
+    return _normalise(hsic, names)
+
+
+def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
+    """Linear CKA between matrices of features of the same N samples; see :func:`linear_cka`.
+
+    Args:
+        features: L arrays or tensors (N, M), each with its own M; a generator of them is read once.
+        unbiased: by HSIC_1 instead of the exact, biased HSIC.
+
+    Returns:
+        (L, L) float64. Rotating, scaling or shifting a matrix of features changes nothing.
+
+    >>> x = np.array([[0.0, 1.0], [2.0, 0.0], [1.0, 3.0], [4.0, 4.0]])
+    >>> cka_of([x, 5 * x[:, ::-1]]).round(6)
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    hsic = _hsic((torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x for x in features), unbiased)
+    return _normalise(hsic, range(len(hsic)))
+
+
+@torch.no_grad()
+def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
+    """(L, L) HSIC of linear kernels, but for a factor that CKA does not see."""
+    kernels = []
+    for x in features:
+        x = x if x.is_floating_point() else x.float()
+        if x.ndim != 2 or len(x) < (4 if unbiased else 2) or kernels and len(x) != len(kernels[0]):
+            raise ValueError(
+                f"features must be matrices (N, M) of the same N samples, at least {4 if unbiased else 2}; "
+                f"got shape {tuple(x.shape)}" + (f" beside N={len(kernels[0])}" if kernels else "")
+            )
+        kernel, square = np.zeros((len(x), len(x))), 0.0
+        for part in x.split(COLUMNS, dim=1):
+            # Centring the features centres the kernel without cancelling large numbers against each other. HSIC_1 does
+            # not see it: it is blind to what is added to a whole row and column.
+            centred = part - part.mean(0)
+            kernel += (centred @ centred.T).double().cpu().numpy()
+            square += float(torch.linalg.vector_norm(part)) ** 2
+        if np.trace(kernel) <= (8 * torch.finfo(x.dtype).eps) ** 2 * square:
+            kernel[:] = 0  # nothing but the rounding of the mean
+        kernels.append(_u_centred(kernel) if unbiased else kernel)
+    return sum(rows @ rows.T for rows in map(np.stack, zip(*kernels, strict=True)))  # row by row: no copy of all kernels
+
+
+def _u_centred(kernel: np.ndarray) -> np.ndarray:
+    """The matrix A for which HSIC_1(K, K') = <A, A'> / (n (n - 3)) (Szekely & Rizzo 2014); equal to the three terms of
+    Song et al., and never negative for K = K'."""
+    n = len(kernel)
+    np.fill_diagonal(kernel, 0)
+    rows = kernel.sum(0) / (n - 2)
+    kernel = kernel - rows - rows[:, None] + rows.sum() / (n - 1)
+    np.fill_diagonal(kernel, 0)
+    return kernel
+
+
+def _normalise(hsic: np.ndarray, names: Sequence) -> np.ndarray:
+    norms = np.sqrt(np.diag(hsic))
+    if not (norms > 0).all():  # also NaN
+        layer = list(names)[int(np.argmin(norms > 0))]
+        raise ValueError(f"layer {layer!r} gives all samples the same features, or infinite ones: CKA is undefined")
+    return hsic / norms / norms[:, None]
