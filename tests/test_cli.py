@@ -12,7 +12,7 @@ from PIL import Image
 
 import modlib
 from modlib import __main__ as cli
-from modlib import training, zoo
+from modlib import experiments, training, zoo
 from modlib.results import read_result
 
 
@@ -161,6 +161,13 @@ def test_help_of_the_whole_names_the_commands(modlib_):
     assert "embed" not in out
 
 
+def raises(error):
+    def call(*arguments, **options):
+        raise error
+
+    return call
+
+
 @pytest.fixture
 def tiny_cifar(monkeypatch):
     """What `train` takes for CIFAR-10: 160 and 60 images of 8 x 8."""
@@ -182,14 +189,33 @@ def test_train_goes_on_where_it_stopped(modlib_, monkeypatch, tmp_path, tiny_cif
     assert status == 130 and "interrupted" in err and "Traceback" not in out + err
     status, out, _ = modlib_("train", "resnet20", "--epochs", 2)
     assert status == 0
-    result = read_result(tmp_path / "runs" / "resnet20-cifar10-fast-0" / "result.json")
+    result = read_result(tmp_path / "runs" / "resnet20-cifar10-fast-2-0" / "result.json")
     assert f"2 of 2 epochs, test accuracy {result['test_accuracy'][-1]:.2f} %" in out
-    model = modlib.load_model("resnet20", weights=tmp_path / "runs" / "resnet20-cifar10-fast-0" / "model.safetensors")
+    model = modlib.load_model("resnet20", weights=tmp_path / "runs" / "resnet20-cifar10-fast-2-0" / "model.safetensors")
     reached = whole(model, training.load_images("cifar10", split="test"))
     assert reached == pytest.approx(result["test_accuracy"][-1])
 
-    again = modlib_("train", "resnet20", "--epochs", 3)
+    folder = tmp_path / "runs" / "resnet20-cifar10-fast-2-0"
+    again = modlib_("train", "resnet20", "--epochs", 3, "--folder", folder)
     assert again[0] == 1 and "epochs is 2 there, 3 here" in again[2]
+
+
+def test_reproduce_goes_the_whole_way_and_tells_what_became_of_each_network(modlib_, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(experiments.SCALES, "smoke", experiments.Scale((20,), (1, 3), 2, epochs=1, images=60))
+    command = ("reproduce", "fig4", "--models", "resnet20,vgg11", "--datasets", "cifar10", "--scale", "smoke")
+    status, out, _ = modlib_(*command)
+    assert status == 0 and "vgg11 on cifar10: measured\n" in out and out.endswith("resnet20 on cifar10: measured\n")
+    status, out, _ = modlib_(*command)
+    assert (status, out.splitlines()) == (0, ["vgg11 on cifar10: recorded", "resnet20 on cifar10: recorded"])
+    assert len([*(tmp_path / "results" / "smoke").iterdir()]) == 4
+
+    monkeypatch.setattr(experiments, "FOLDER", tmp_path)
+    monkeypatch.setattr(experiments, "train", raises(OSError("no data")))
+    status, out, _ = modlib_(*command, "--seed", 1)
+    assert (status, out.splitlines()) == (1, ["vgg11 on cifar10: failed: no data", "resnet20 on cifar10: failed: no data"])
+    status, out, _ = modlib_(*command, "--seed", 1, "--max-minutes", 0)
+    assert (status, out.splitlines()[0]) == (0, "vgg11 on cifar10: out of time: max_minutes=0.0 are over")
 
 
 def test_what_train_writes_curve_reads(modlib_, tmp_path, tiny_cifar):
@@ -202,7 +228,7 @@ def test_what_train_writes_curve_reads(modlib_, tmp_path, tiny_cifar):
 
 def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     x, y = np.zeros((4, 3, 32, 32), np.uint8), np.arange(4)
-    monkeypatch.setattr("modlib.data.fetch", lambda name, folder, door: ({"train": (x, y), "test": (x, y)}, list("abcd")))
+    monkeypatch.setattr("modlib.data.fetch", lambda name, folder, door, archive: ({"train": (x, y), "test": (x, y)}, list("abcd")))
     monkeypatch.setenv("MODLIB_DATA", str(tmp_path / "cache"))
     status, out, _ = modlib_("data", "cifar100")
     assert status == 0
