@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import modlib
-from modlib import compression, data, experiments, models, pruning, results, training, zoo
+from modlib import compression, data, experiments, figures, models, pruning, results, training, zoo
 from modlib.curves import curve_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -175,9 +175,10 @@ def fetch_data(
 
 @app.command()
 def reproduce(
-    figure: Annotated[str, typer.Argument(help=f"one of {', '.join(experiments.FIGURES)}")],
+    figure: Annotated[str, typer.Argument(help=f"one of {', '.join(figures.FIGURES)}")],
     models: Annotated[Optional[str], typer.Option(help="only these networks, with commas between")] = None,
     datasets: Annotated[Optional[str], typer.Option(help="only these datasets, with commas between")] = None,
+    variants: Annotated[Optional[str], typer.Option(help="only these measurements of each network, with commas between")] = None,
     recipe: Recipe = "fast",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -197,14 +198,14 @@ def reproduce(
     Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`
     """
     steps = experiments.reproduce(
-        figure, models and models.split(","), datasets and datasets.split(","), recipe=recipe, epochs=epochs,
+        figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
         batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
         runs=runs, out=out, progress=True,
     )  # fmt: skip
     failed = False
     for step in steps:
         failed = failed or step.state == "failed"
-        typer.echo(f"{step.model} on {step.dataset}: {step.state}{step.note and ': ' + step.note}")
+        typer.echo(str(step))
     if failed:
         raise typer.Exit(1)
 

@@ -49,7 +49,7 @@ class Images:
     """Labelled images.
 
     Attributes:
-        x: uint8 (N, 3, H, W) pixels.
+        x: uint8 (N, 3, H, W) pixels; of attacked images float32 in [0, 1].
         y: int64 (N,) class of each image.
         classes: name of each class.
         name: where they come from, such as ``"cifar10/sample"``.

@@ -58,6 +58,8 @@ def check_labels(labels, n: int) -> np.ndarray:
     y = np.asarray(labels)
     if y.shape != (n,):
         raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
+    if n == 0:
+        raise ValueError("labels must name at least two classes; there are no samples")
     if not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"labels must be integers; got dtype {y.dtype}. Number the classes from 0")
     if y.min() < 0:

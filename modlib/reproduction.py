@@ -7,7 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from modlib.curves import Curve, CurveDraws
-from modlib.experiments import FIG6B_EPOCHS, PAPER_N
+from modlib.campaign import PAPER_N
+from modlib.figures import FIGURES
 from modlib.models import RESNET, VGG
 from modlib.pruning import find_redundant
 from modlib.results import FOLDER, Result, find_results, paper_values
@@ -84,7 +85,7 @@ def _pairs(folder) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] |
         record = best_record("training", model, "cifar10", folder)
         for name, printed in curves.items():
             values = record and (record["test_accuracy"] / 100 if name == "accuracy" else record["q"][:, int(name[1:]) - 1])
-            yield "fig6b", f"{model}/{name}", printed, record and (values[:FIG6B_EPOCHS], record)
+            yield "fig6b", f"{model}/{name}", printed, record and (values[: FIGURES["fig6b"].epochs], record)
     for figure in ("fig7a_n", "fig7b_k"):
         for curve, printed in paper_values(figure).items():
             model, setting = curve.split("/")

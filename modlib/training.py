@@ -162,7 +162,8 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
     right = 0
     for start in tqdm(range(0, len(images), batch_size), "testing", disable=not progress, leave=False):
         part = images[start : start + batch_size]
-        logits = model(torch.from_numpy(part.x).to(device).float() / 255)
+        x = torch.from_numpy(part.x).to(device)
+        logits = model(x.float() / 255 if x.dtype == torch.uint8 else x)
         right += int((logits.argmax(1).cpu().numpy() == part.y).sum())
     return 100 * right / len(images)
 
@@ -203,7 +204,8 @@ class _Run:
     ):
         self.recipe, self.device = recipe, device
         # bfloat16 where the hardware multiplies it faster than float32
-        self.mixed = device.type == "cuda" or device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        fast = {"cuda": True, "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()}  # older torch cannot tell
+        self.mixed = fast.get(device.type, False)
         self.settings = {"model": name, "dataset": dataset, "recipe": label, "seed": seed, **asdict(recipe)}
         depth = {} if stages is None else {"stages": list(stages)}
         model = load_model(name, dataset, weights=weights, **depth) if weights else build_model(name, dataset, **depth)

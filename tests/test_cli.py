@@ -12,7 +12,7 @@ from PIL import Image
 
 import modlib
 from modlib import __main__ as cli
-from modlib import experiments, training, zoo
+from modlib import campaign, experiments, training, zoo
 from modlib.results import read_result
 
 
@@ -202,20 +202,20 @@ def test_train_goes_on_where_it_stopped(modlib_, monkeypatch, tmp_path, tiny_cif
 
 def test_reproduce_goes_the_whole_way_and_tells_what_became_of_each_network(modlib_, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(experiments.SCALES, "smoke", experiments.Scale((20,), (1, 3), 2, epochs=1, images=60))
-    command = ("reproduce", "fig4", "--models", "resnet20,vgg11", "--datasets", "cifar10", "--scale", "smoke")
+    monkeypatch.setitem(campaign.SCALES, "smoke", campaign.Scale((20,), (1, 3), 2, epochs=1, images=60))
+    command = ("reproduce", "fig4", "--models", "resnet20,resnet32", "--datasets", "cifar10", "--scale", "smoke")
     status, out, _ = modlib_(*command)
-    assert status == 0 and "vgg11 on cifar10: measured\n" in out and out.endswith("resnet20 on cifar10: measured\n")
+    assert status == 0 and "resnet20 on cifar10: measured\n" in out and out.endswith("resnet32 on cifar10: measured\n")
     status, out, _ = modlib_(*command)
-    assert (status, out.splitlines()) == (0, ["vgg11 on cifar10: recorded", "resnet20 on cifar10: recorded"])
+    assert (status, out.splitlines()) == (0, ["resnet20 on cifar10: recorded", "resnet32 on cifar10: recorded"])
     assert len([*(tmp_path / "results" / "smoke").iterdir()]) == 4
 
     monkeypatch.setattr(experiments, "FOLDER", tmp_path)
-    monkeypatch.setattr(experiments, "train", raises(OSError("no data")))
+    monkeypatch.setattr(training._Run, "one_epoch", raises(OSError("no data")))
     status, out, _ = modlib_(*command, "--seed", 1)
-    assert (status, out.splitlines()) == (1, ["vgg11 on cifar10: failed: no data", "resnet20 on cifar10: failed: no data"])
+    assert (status, out.splitlines()) == (1, ["resnet20 on cifar10: failed: no data", "resnet32 on cifar10: failed: no data"])
     status, out, _ = modlib_(*command, "--seed", 1, "--max-minutes", 0)
-    assert (status, out.splitlines()[0]) == (0, "vgg11 on cifar10: out of time: max_minutes=0.0 are over")
+    assert (status, out.splitlines()[0]) == (0, "resnet20 on cifar10: out of time: max_minutes=0.0 are over")
 
 
 def test_what_train_writes_curve_reads(modlib_, tmp_path, tiny_cifar):

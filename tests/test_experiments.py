@@ -1,12 +1,16 @@
 """Campaigns: the whole way at tiny size; nothing is done twice; what fails or does not fit the time is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import modlib
-from modlib import experiments, training
-from modlib.experiments import FIGURES, SCALES, Scale, measure_curves, reproduce, untrained
+from modlib import campaign, figures, training
+from modlib.campaign import SCALES, Scale, untrained
+from modlib.experiments import reproduce
+from modlib.figures import FIGURES, measure_curves
 from modlib.results import find_results, paper_values
 
 TINY = Scale((20, 30, 40), (1, 3), 2, epochs=1, images=60)
@@ -24,30 +28,29 @@ def go(tmp_path):
     def run(figure, models=("resnet20",), datasets=("cifar10",), **options):
         options = {"scale": "smoke", "runs": tmp_path / "runs", "out": tmp_path / "results", **options}
         run.steps = list(reproduce(figure, models, datasets, **options))
-        return [(step.model, step.dataset, step.state) for step in run.steps]
+        return [(step.unit.model, step.unit.dataset, step.state) for step in run.steps]
 
     return run
 
 
 def test_the_first_networks_are_the_most_telling_and_none_is_forgotten():
-    assert FIGURES["fig4"][:5] == [(m, "cifar10") for m in ("vgg16", "resnet18", "vgg11", "resnet56", "vgg19")]
+    assert FIGURES["fig4"].networks[:5] == [(m, "cifar10") for m in ("vgg16", "resnet18", "vgg11", "resnet56", "vgg19")]
     printed = {(model, dataset.replace("imagenet50", "tinyimagenet50")) for model, dataset in (c.split("/") for c in paper_values("fig4"))}
-    assert printed <= set(FIGURES["fig4"]) and len(set(FIGURES["fig4"])) == len(FIGURES["fig4"])
-    assert {model for model, _ in FIGURES["fig6b"]} == set(paper_values("fig6b"))
+    assert printed <= set(FIGURES["fig4"].networks) and len(set(FIGURES["fig4"].networks)) == len(FIGURES["fig4"].networks)
+    assert {model for model, _ in FIGURES["fig6b"].networks} == set(paper_values("fig6b"))
 
 
 def test_trained_and_measured_once_then_found(go, tmp_path, monkeypatch):
     assert go("fig4") == [("resnet20", "cifar10", "measured")]
     (training_record,) = find_results("training", tmp_path / "results")
     (record,) = find_results("curves", tmp_path / "results")
-    assert record.settings == {
-        "model": "resnet20", "dataset": "cifar10", "scale": "smoke", "weights": "trained", "recipe": "fast", "epochs": 1, "seed": 0
-    }  # fmt: skip
+    how = {"recipe": "fast", "epochs": 1, "seed": 0}
+    assert record.settings == {"model": "resnet20", "dataset": "cifar10", "scale": "smoke", "weights": "trained", **how}
     assert record.coords["n"] == [20, 30]  # the 30 test images hold no more
     assert record["q"].shape == (2, 2, 2, 11)
     assert record["accuracy"] == training_record["test_accuracy"][-1]
 
-    monkeypatch.setattr(experiments, "train", None)
+    monkeypatch.setattr(campaign, "train", None)
     assert go("fig4") == [("resnet20", "cifar10", "recorded")]
     assert go.steps[0].result == record
     for path in (tmp_path / "results").rglob("curves*.json"):
@@ -101,14 +104,14 @@ def test_out_of_time_goes_on_later(go, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError("no host"), MemoryError("batch_size=128 does not fit"), FloatingPointError("no longer finite")])
 def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
-    whole = experiments.train
+    whole = training._Run.one_epoch
 
-    def fails(model, *arguments, **options):
-        if model == "resnet32":
+    def fails(self, *arguments):
+        if self.settings["model"] == "resnet32":
             raise error
-        return whole(model, *arguments, **options)
+        return whole(self, *arguments)
 
-    monkeypatch.setattr(experiments, "train", fails)
+    monkeypatch.setattr(training._Run, "one_epoch", fails)
     states = go("fig4", models=("resnet32", "resnet20"))
     assert states == [("resnet32", "cifar10", "failed"), ("resnet20", "cifar10", "measured")]
     assert go.steps[0].note == str(error)
@@ -116,8 +119,8 @@ def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
 
 def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     images = modlib.load_images("cifar10", n=40)
-    monkeypatch.setattr(experiments, "load_images", lambda folder, size: images)
-    monkeypatch.setattr(experiments, "load_model", lambda model, dataset: untrained(model, dataset))
+    monkeypatch.setattr(figures, "load_images", lambda folder, size: images)
+    monkeypatch.setattr(figures, "load_model", lambda model, dataset: untrained(model, dataset))
     assert go("fig5", ("resnet18",), None, images=tmp_path / "imagenette") == [("resnet18", "imagenet", "measured")]
     record = go.steps[0].result
     assert (record.settings["weights"], record.settings["images"]) == ("torchvision", "imagenette")
@@ -129,6 +132,7 @@ def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     (("fig4", ["vgg12"]), "unknown model 'vgg12'"),
     (("fig4", None, ["cifar11"]), "unknown dataset 'cifar11'; did you mean 'cifar10'"),
     (("fig5",), "give images=FOLDER"),
+    (("fig6a", None, None, ["pgd"]), "unknown variant of fig6a 'pgd'; did you mean 'pgd-pixels'"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):
@@ -145,3 +149,75 @@ def test_untrained_networks_come_from_their_seed():
     a, b, c = (untrained("resnet20", "cifar10", seed).conv1.weight for seed in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The one training on which the campaigns of a test stand: half a minute would go into training each anew."""
+    options = {"scale": "smoke", "runs": tmp_path / "runs", "out": tmp_path / "results"}
+    next(reproduce("fig6b", ["resnet20"], ["cifar10"], **options))
+    return options
+
+
+def test_attacked_images_are_measured_beside_the_same_images_before(trained, monkeypatch):
+    model = modlib.load_model("resnet20")
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    variants = {"fgsm-pixels", "pgd-authors", "clip-authors"}
+    steps = {step.unit.variant: step for step in reproduce("fig6a", ["resnet20"], ["cifar10"], variants, **trained)}
+    assert {variant: step.state for variant, step in steps.items()} == dict.fromkeys(variants, "measured")
+    fgsm = steps["fgsm-pixels"].result
+    assert fgsm["linf"] == pytest.approx(0.3, abs=1e-6) and 0 < fgsm["success"] <= 1
+    assert fgsm["q"].shape == fgsm["clean"].shape and (fgsm["q"] != fgsm["clean"]).any()
+    clip = steps["clip-authors"].result
+    images = modlib.load_images("cifar10")[60:90]
+    expected = modlib.modularity_curve(model, images.x, images.y, 3, clip.coords["conv"]).q
+    np.testing.assert_allclose(clip.at("clean", n=30, k=3, layer=clip.coords["conv"]), expected, atol=2e-6)
+
+
+def test_pruned_networks_are_trained_on_and_measured(trained, monkeypatch):
+    variants = ["last-1-inherited", "random-1-inherited", "l1-1-inherited", "last-1-scratch", "last-3-inherited"]
+    monkeypatch.setitem(FIGURES, "fig9", replace(FIGURES["fig9"], variants=lambda model: variants))
+    steps = {step.unit.variant: step for step in reproduce("fig9", ["resnet20"], ["cifar10"], **trained)}
+    last = steps.pop("last-3-inherited")
+    assert (last.state, last.result) == ("failed", None) and "'layer3.0' cannot go" in last.note
+    assert {step.state for step in steps.values()} == {"measured"}
+    record = steps["last-1-inherited"].result
+    assert record.coords["removed"] == ["layer3.2"] and len(record.coords["layer"]) == 9
+    whole, pruned = record["params"]
+    assert whole - pruned == 2 * (64 * 64 * 9 + 2 * 64)  # two convolutions and their normalisations
+    inherited, scratch = (steps[f"last-1-{start}"].result["q"] for start in ("inherited", "scratch"))
+    assert (inherited != scratch).any()
+    again = [step.state for step in reproduce("fig9", ["resnet20"], ["cifar10"], **trained)]
+    assert again == ["recorded"] * 4 + ["failed"]
+    # Pruned networks are no trainings of the whole one.
+    assert len(find_results("training", trained["out"])) == 1
+
+
+def test_the_plans_of_table_1():
+    model, images = untrained("resnet56", "cifar10"), modlib.load_images("cifar10", n=40)
+    removed = figures.removed_layers(model, "table1", 16, images)
+    assert len(removed) == 16
+    assert modlib.pruning.prune(model, removed).architecture["stages"] == list(figures.TABLE1)
+    for criterion in ("random", "l1"):
+        assert len(figures.removed_layers(model, criterion, 16, images)) == 16
+    assert set(figures.removed_layers(model, "curve", 0, images)) <= set(modlib.layer_names(model))
+
+
+def test_the_plans_of_figure_9():
+    vgg = untrained("vgg19", "cifar10")
+    images = modlib.load_images("cifar10", n=40)
+    assert figures.removed_layers(vgg, "last", 6, images) == modlib.layer_names(vgg)[10:]
+    with torch.device("meta"):
+        deep = modlib.build_model("resnet152")
+    for count in figures.REMOVED["resnet152"]:
+        removed = figures.removed_layers(deep, "last", count, images)
+        assert len(removed) == count and removed[-1] == "layer3.35"
+        assert len(modlib.layer_names(modlib.pruning.prune(deep, removed))) == 51 - count
+        assert len(paper_values("fig9")[f"resnet152_{count}/cifar10"]["q"]) == 51 - count
+
+
+def test_layer_differences_are_measured_by_both_methods(trained):
+    (step,) = reproduce("fig8", ["resnet20"], ["cifar10"], **trained)
+    record = step.result
+    assert record["cka"].shape == record["cka_minibatch"].shape == (10, 10)
+    np.testing.assert_allclose(np.diag(record["cka"]), 1, atol=1e-6)

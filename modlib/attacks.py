@@ -1,0 +1,316 @@
+"""Adversarial images: the six attacks of Section 4.2, in two protocols, with a record of how they went."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from modlib import _attack_algorithms as algorithms
+from modlib._advertorch import advertorch_algorithm
+from modlib._checks import unknown, whole_number
+from modlib.data import Images
+
+ATTACKS = ("fgsm", "pgd", "jsma", "cw", "onepixel", "localsearch")
+# Settings of each attack, with their defaults: the keyword arguments of its algorithm.
+DEFAULTS = {
+    name: {
+        key: each.default
+        for key, each in signature(getattr(algorithms, name)).parameters.items()
+        if each.kind is Parameter.KEYWORD_ONLY
+    }
+    for name in ATTACKS
+}
+# Mean and standard deviation by which the authors' code normalises. Its deviations for CIFAR-10 are the mean of the
+# single images' own, less than that of all pixels; its values for CIFAR-100 are CIFAR-10's.
+AUTHORS_STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+# What a protocol changes in the defaults. The authors' code gives JSMA the true label as its target.
+PROTOCOLS = {"pixels": {}, "authors": {"jsma": {"target": "label"}}}
+IMPLEMENTATIONS = ("modlib", "advertorch")
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """Images on which an attack succeeded, and how it went on the A source images it was tried on, the first A.
+
+    Attributes:
+        images: the S images that the model classified correctly before and wrongly after, in the order of the source;
+            ``x`` float32 (S, 3, H, W), not rounded to uint8; ``y`` their true labels. Values lie in [0, 1]; but
+            LocalSearch of the protocol ``"authors"`` leaves it by a few hundredths, since it scales without a clip.
+        index: int64 (S,) where each stands in the source.
+        before: int64 (A,) predicted class of each source image.
+        after: int64 (A,) predicted class after the attack; images wrong before are not attacked.
+        l0: int64 (S,) number of pixels changed.
+        l2: float (S,) Euclidean norm of the change, pixels in [0, 1].
+        linf: float (S,) largest change of a value.
+        correct: number of images classified correctly before, and so attacked.
+        changed: number of those classified wrongly after: S, or more if only n were asked for.
+        seconds: wall-clock time.
+        attack, protocol, seed, settings, implementation: what was run; ``settings`` with the defaults.
+        complete: False if it was stopped before all images were tried or n had been found.
+    """
+
+    images: Images
+    index: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    l0: np.ndarray
+    l2: np.ndarray
+    linf: np.ndarray
+    correct: int
+    changed: int
+    seconds: float
+    attack: str
+    protocol: str
+    seed: int
+    settings: dict
+    implementation: str
+    complete: bool
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the attacked images that changed class, before any selection."""
+        return self.changed / self.correct if self.correct else 0.0
+
+
+def attack(
+    model: nn.Module,
+    images: Images,
+    name: str,
+    *,
+    protocol: str = "pixels",
+    seed: int = 0,
+    n: int | None = None,
+    batch_size: int = 25,
+    max_minutes: float | None = None,
+    implementation: str = "modlib",
+    progress: bool = False,
+    **settings,
+) -> Attacked:
+    """Untargeted adversarial images (Section 4.2), as in the paper only those on which the attack succeeds.
+
+    The model computes where its parameters lie, in evaluation mode and without TF32, and is as before in the end. What
+    becomes of an image depends on the seed and its place in ``images``, not on the batches. An attack stopped from the
+    keyboard or by ``max_minutes`` returns what its finished batches gave, with ``complete=False``.
+
+    Args:
+        model: takes (N, 3, H, W) pixels in [0, 1] and gives (N, C) logits.
+        images: what to attack; ``x`` uint8, or floats in [0, 1].
+        name: ``"fgsm"``, ``"pgd"``, ``"jsma"``, ``"cw"``, ``"onepixel"`` or ``"localsearch"``.
+        protocol: ``"pixels"`` attacks pixels and clips to [0, 1]. ``"authors"`` attacks tensors normalised by
+            :data:`AUTHORS_STATISTICS` and clips those to [0, 1], as the authors' code does: most of a clean image does
+            not survive (:func:`clip_only`). That code also gives JSMA the true label as its target, so that JSMA does
+            nothing but clip.
+        seed: of the random choices of PGD, OnePixel and LocalSearch.
+        n: stop once so many images have changed class, and return the first n.
+        batch_size: images at a time.
+        max_minutes: stop after the batch that passes this.
+        implementation: ``"modlib"``, or ``"advertorch"`` for that package's with the same settings.
+        progress: show a bar over the images.
+        **settings: of the attack, such as ``eps``; :data:`DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
+            al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
+
+    Raises:
+        ValueError: for an unknown attack, protocol or setting, pixels outside [0, 1] or labels outside the classes.
+        ImportError: if AdverTorch is asked for and not installed.
+
+    Warns:
+        UserWarning: if all images were tried and none, or fewer than n, changed class.
+
+    >>> import modlib
+    >>> attacked = attack(modlib.load_model("resnet20"), modlib.load_images("cifar10", n=20), "fgsm", eps=8 / 255)
+    >>> attacked.images.x.dtype, bool((attacked.after[attacked.index] == attacked.images.y).any())
+    (dtype('float32'), False)
+    """
+    for what, value, known in (
+        ("attack", name, ATTACKS),
+        ("protocol", protocol, PROTOCOLS),
+        ("implementation", implementation, IMPLEMENTATIONS),
+    ):
+        if value not in known:
+            raise unknown(what, value, known)
+    settings = _check_settings(name, protocol, settings)
+    seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
+    _check_images(images)
+    n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    mean, std = (each.to(device, precision) for each in _statistics(images, protocol))
+
+    began, batches, changed, complete = time.monotonic(), [], 0, True
+    with _at_rest(model), tqdm(total=len(images), desc=name, unit="image", disable=not progress, leave=False) as bar:
+        classes = _check_model(model, images, device, precision)
+        algorithm = advertorch_algorithm(name, classes) if implementation == "advertorch" else getattr(algorithms, name)
+
+        def perturb(x: torch.Tensor, y: torch.Tensor, rngs: list) -> torch.Tensor:
+            return algorithm(lambda z: model(z * std + mean), (x - mean) / std, y, rngs, **settings) * std + mean
+
+        try:
+            for start in range(0, len(images), batch_size):
+                part = images[start : start + batch_size]
+                x, y = _floats(part.x).to(device, precision), torch.tensor(part.y, dtype=torch.int64, device=device)
+                batches.append(_one_batch(model, perturb, x, y, start, seed))
+                changed += len(batches[-1][2])
+                bar.set_postfix_str(f"{changed} changed class", refresh=False)
+                bar.update(len(part))
+                complete = start + len(part) == len(images) or n is not None and changed >= n
+                if complete or max_minutes is not None and time.monotonic() - began > 60 * max_minutes:
+                    break
+        except KeyboardInterrupt:
+            if not batches:
+                raise
+    before, after, index, x, *distances = (np.concatenate(each) for each in zip(*batches, strict=True))
+    correct = int((before == images.y[: len(before)]).sum())
+    if complete and changed < (n or 1):
+        warnings.warn(
+            f"{name} changed the class of {changed} of the {correct} images that the model classifies correctly"
+            f"{f'; n={n} were asked for' if n else ''}. Give more images or stronger settings",
+            stacklevel=2,
+        )
+    index, x, l0, l2, linf = (each[:n] for each in (index, x, *distances))
+    return Attacked(
+        replace(images[index], x=x, name=f"{images.name}/{name}-{protocol}"),
+        *(index, before, after, l0, l2, linf, correct, changed, time.monotonic() - began),
+        *(name, protocol, seed, settings, implementation, complete),
+    )
+
+
+def clip_only(images: Images) -> Images:
+    """What the clip of the protocol ``"authors"`` leaves of images, without any attack, as float32 pixels.
+
+    A tensor normalised by :data:`AUTHORS_STATISTICS` and clipped to [0, 1] holds the pixels clipped to
+    [mean, mean + std]: everything darker than the mean of its channel is gone.
+
+    Raises:
+        ValueError: for pixels outside [0, 1], or images that are not of CIFAR-10 or CIFAR-100.
+
+    >>> import modlib
+    >>> clipped = clip_only(modlib.load_images("cifar10", n=100)).x
+    >>> round(clipped[:, 0].min().item(), 4), round(clipped[:, 0].max().item(), 4)  # red: mean, mean + std
+    (0.4914, 0.6937)
+    """
+    _check_images(images)
+    mean, std = _statistics(images, "authors")
+    x = torch.clamp((_floats(images.x) - mean) / std, 0, 1) * std + mean
+    return replace(images, x=x.float().numpy(), name=f"{images.name}/clip")
+
+
+def _one_batch(model: nn.Module, perturb: Callable, x: torch.Tensor, y: torch.Tensor, start: int, seed: int) -> list:
+    """Arrays of one batch, whose first image stands at ``start`` in the source: predictions before and after, and of
+    those that changed class where they stand, their pixels, and the distances l0, l2, linf."""
+    before = after = _predict(model, x)
+    right = (before == y).nonzero()[:, 0]
+    attacked = x[right]
+    if len(right):
+        attacked = perturb(x[right], y[right], [np.random.default_rng((seed, start + int(i))) for i in right]).detach()
+        after = before.index_copy(0, right, _predict(model, attacked))
+    success = after[right] != y[right]
+    change = (attacked - x[right])[success].flatten(2).abs()
+    l0 = (change > 1e-6).any(1).sum(1)  # less is the rounding of normalising and back
+    distances = (l0, change.square().sum((1, 2)).sqrt(), change.amax((1, 2)))
+    found = (before, after, right[success] + start, attacked[success].float(), *distances)
+    return [each.cpu().numpy() for each in found]
+
+
+def _floats(x: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.require(x, requirements="CW"))
+    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model(x).argmax(1)
+
+
+def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, (1, 3, 1, 1) each, by which a protocol normalises before it attacks."""
+    dataset = images.name.split("/")[0]
+    if protocol == "authors" and dataset not in AUTHORS_STATISTICS:
+        raise ValueError(
+            f"protocol 'authors' has statistics to normalise {', '.join(AUTHORS_STATISTICS)} by; got images of "
+            f"{images.name!r}. Take protocol='pixels'"
+        )
+    mean, std = AUTHORS_STATISTICS[dataset] if protocol == "authors" else ((0.0,), (1.0,))
+    return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+
+
+def _check_settings(name: str, protocol: str, given: dict) -> dict:
+    """All settings of an attack: those given, checked against the kind of their default, and the defaults."""
+    defaults = DEFAULTS[name] | PROTOCOLS[protocol].get(name, {})
+    for key, value in given.items():
+        if key not in defaults:
+            raise unknown(f"setting of {name}", key, defaults)
+        if isinstance(defaults[key], str):
+            if value not in algorithms.TARGETS:
+                raise unknown(key, value, algorithms.TARGETS)
+        elif isinstance(defaults[key], bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} must be True or False; got {key}={value!r}")
+        elif isinstance(defaults[key], int):
+            given[key] = whole_number(key, value, 1)
+        else:
+            try:
+                given[key] = float(value)
+            except (TypeError, ValueError):
+                given[key] = math.nan
+            if not (math.isfinite(given[key]) and (given[key] >= 0 or key == "theta")):
+                raise ValueError(f"{key} must be a number of at least 0; got {key}={value!r}")
+    return defaults | given
+
+
+def _check_images(images: Images) -> None:
+    if not isinstance(images, Images) or not len(images):
+        raise ValueError(f"images must be modlib.Images, one or more; got {len(images)} in {type(images).__name__}")
+    low, high = images.x.min(), images.x.max()
+    if images.x.dtype != np.uint8 and not (images.x.dtype.kind == "f" and low >= 0 and high <= 1):
+        raise ValueError(
+            f"images.x must be uint8, or floats in [0, 1]; got {images.x.dtype} from {low} to {high}. "
+            "Undo a normalisation: the model does its own"
+        )
+    if images.y.dtype.kind not in "iu" or images.y.min() < 0:
+        raise ValueError(f"images.y must be integers >= 0; got {images.y.dtype} from {images.y.min()}")
+
+
+def _check_model(model: nn.Module, images: Images, device: torch.device, precision: torch.dtype) -> int:
+    """The number of classes, if the model takes these images and has room for their labels."""
+    try:
+        with torch.no_grad():
+            logits = model(_floats(images.x[:1]).to(device, precision))
+    except RuntimeError as error:
+        raise ValueError(f"model cannot take images.x of shape {images.x.shape}: {error}") from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise ValueError("model must give one row of logits an image, shape (N, C)")
+    if images.y.max() >= logits.shape[1]:
+        raise ValueError(
+            f"images.y must be in 0..{logits.shape[1] - 1}, the classes of the model; got {images.y.max()} at index "
+            f"{images.y.argmax()}"
+        )
+    return logits.shape[1]
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, parameters that ask for no gradient, exact and repeatable convolutions; as before at the end."""
+    modes = {module: module.training for module in model.modules()}
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    cudnn = torch.backends.cudnn
+    try:
+        model.eval().requires_grad_(False)
+        with torch.enable_grad(), cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in asking:
+            parameter.requires_grad_(True)
