@@ -168,6 +168,8 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
             )  # fmt: skip
         if not found.complete:
             raise OutOfTime(f"{len(found.images)} of {largest} attacked images found")
+        if not len(found.images):
+            raise ValueError(f"no image changed class among the {found.correct} that were classified correctly")
         clean, attacked = images[found.index], found.images
         distances = {name: float(np.median(getattr(found, name))) for name in ("l0", "l2", "linf")}
         values = {name: ([], value) for name, value in {"success": found.success_rate, **distances}.items()}

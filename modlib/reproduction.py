@@ -52,12 +52,12 @@ def beside_paper(folder=FOLDER) -> pd.DataFrame:
         measured, record = found
         difference = measured - np.asarray(printed)[: len(measured)]
         s = record.settings
-        accuracy = record["accuracy"] if "accuracy" in record.values else record["test_accuracy"][-1]
+        accuracies = [record[name] for name in ("accuracy", "test_accuracy") if name in record.values]
         rows.append({
             "figure": figure,
             "curve": curve,
             "ours": f"{s['model']} on {s['dataset']}, {s['recipe']}, {s['epochs']} epochs",
-            "accuracy": float(accuracy),
+            "accuracy": float(np.ravel(accuracies)[-1]) if accuracies else np.nan,
             "rms": float(np.sqrt(np.mean(difference**2))),
             "largest": float(abs(difference).max()),
             "layer": int(abs(difference).argmax()) + 1,
@@ -80,7 +80,12 @@ def _pairs(folder) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] |
             yield figure, curve, printed, ours(model, OURS.get(dataset, dataset))
     for model, attacks in paper_values("fig6a").items():
         for attack, printed in attacks.items():
-            yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10") if attack == "normal" else None
+            if attack == "normal":
+                yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10")
+                continue
+            record = best_record("attack", model, "cifar10", folder, attack=attack, protocol="authors")
+            curve = record and record.at("q", n=record.coords["n"][-1], k=K, layer=record.coords["conv"])
+            yield "fig6a", f"{model}/{attack}", printed, record and (curve, record)
     for model, curves in paper_values("fig6b").items():
         record = best_record("training", model, "cifar10", folder)
         for name, printed in curves.items():
@@ -92,7 +97,11 @@ def _pairs(folder) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] |
             name, value = setting.split("=")
             yield figure, curve, printed, ours(model, "cifar10", **{name: int(value)})
     for curve, values in paper_values("fig9").items():
-        yield "fig9", curve, values["q"], None
+        name, dataset = curve.split("/")
+        model, count = name.split("_")
+        where = {"criterion": "last", "count": int(count), "start": "inherited"}
+        record = best_record("pruning", model, OURS.get(dataset, dataset), folder, **where)
+        yield "fig9", curve, values["q"], record and (record["q"].mean(0), record)
 
 
 # ------------------------------------------------------------------------------------------ the claims of Section 4
@@ -212,4 +221,5 @@ def _training(trainings: Trainings) -> Iterator[tuple]:
 
 
 def _listed(models, dataset: str) -> str:
-    return f"{', '.join(models)} on {dataset}" if models else dataset
+    names = ", ".join(models) if len(models) <= 3 else f"{len(models)} networks"
+    return f"{names} on {dataset}" if models else dataset

@@ -132,7 +132,7 @@ def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     (("fig4", ["vgg12"]), "unknown model 'vgg12'"),
     (("fig4", None, ["cifar11"]), "unknown dataset 'cifar11'; did you mean 'cifar10'"),
     (("fig5",), "give images=FOLDER"),
-    (("fig6a", None, None, ["pgd"]), "unknown variant of fig6a 'pgd'; did you mean 'pgd-pixels'"),
+    (("fig6a", None, None, ["pgd-pixel"]), "unknown variant of fig6a 'pgd-pixel'; did you mean 'pgd-pixels'"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):

@@ -45,6 +45,29 @@ def test_what_was_not_measured_has_no_numbers(tmp_path):
     assert len(table) == printed
 
 
+def test_attacked_and_pruned_networks_stand_beside_theirs(tmp_path):
+    how = {"dataset": "cifar10", "scale": "full", "weights": "trained", "recipe": "fast", "epochs": 20, "seed": 0}
+    printed = paper_values("fig6a")["resnet18"]["pgd"]
+    layers = [str(i) for i in range(9)]
+    coords = {"n": [200, 500], "k": [1, 3], "layer": [*layers, "more"], "conv": layers}
+    q = np.zeros((2, 2, 10))
+    q[1, 1, :9] = printed
+    settings = {"model": "resnet18", **how, "attack": "pgd", "protocol": "authors"}
+    write_result(measurement("attack", settings, coords, {"q": (["n", "k", "layer"], q)}), tmp_path / "a.json")
+
+    printed = paper_values("fig9")["vgg19_3/cifar10"]["q"]
+    coords = {"network": ["whole", "pruned"], "draw": [1, 2], "layer": [str(i) for i in range(13)]}
+    values = {"q": (["draw", "layer"], np.stack([printed, printed]) + 0.01), "accuracy": (["network"], [93.0, 92.5])}
+    settings = {"model": "vgg19", **how, "criterion": "last", "count": 3, "start": "inherited"}
+    write_result(measurement("pruning", settings, coords, values), tmp_path / "p.json")
+
+    table = beside_paper(tmp_path).set_index(["figure", "curve"])
+    assert table.loc[("fig6a", "resnet18/pgd"), "rms"] == pytest.approx(0, abs=1e-6)
+    assert table.loc[("fig6a", "resnet18/fgsm"), "ours"] == "not measured"
+    row = table.loc["fig9", "vgg19_3/cifar10"]
+    assert (row["rms"], row["accuracy"]) == (pytest.approx(0.01, abs=1e-6), 92.5)
+
+
 def test_the_stand_in_for_imagenet50_is_named(tmp_path):
     record(tmp_path, paper_values("fig4")["vgg11/imagenet50"], dataset="tinyimagenet50")
     row = beside_paper(tmp_path).set_index("curve").loc["vgg11/imagenet50"]
