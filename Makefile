@@ -31,7 +31,7 @@ test: $(READY)
 
 # The built book in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
 check-book: $(READY)
-	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py
+	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py
 
 # Write each notebook's .ipynb from its .md, which is the source.
 pairs: $(READY)

@@ -9,6 +9,7 @@ Images go through a trained network; at every layer the features become a k-NN g
 under the true labels says how far the classes have separated (Lu et al., ECCV 2022).
 """
 
+from modlib.attacks import attack
 from modlib.curves import Curve, CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
 from modlib.features import iter_features
@@ -25,8 +26,10 @@ __all__ = [
     "DynamicGraph",
     "Images",
     "KnnGraph",
+    "attack",
     "build_model",
     "dynamic_graph",
+    "explore",
     "find_results",
     "iter_features",
     "knn_graph",
@@ -38,3 +41,11 @@ __all__ = [
     "repeat_curves",
     "results_table",
 ]
+
+
+def __getattr__(name: str):
+    if name == "explore":  # widgets take a second to import: only who explores waits for them
+        from modlib.explorer import explore
+
+        return explore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

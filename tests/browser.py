@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, ElementHandle, Locator, Page, TimeoutError, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 360, "height": 740}
@@ -16,6 +16,9 @@ DESKTOP = {"width": 1280, "height": 900}
 # Everything a reader sees of one chart or widget, as text that differs when the picture does.
 PICTURE = """box => [...box.querySelectorAll("svg, canvas, [role=status], button")]
     .map(e => e.tagName === "CANVAS" ? e.toDataURL() : e.outerHTML).join()"""
+
+# A control that a reader can use now.
+CONTROL = ":is(input:not([type=radio]:checked), select, button):visible:enabled"
 
 
 @contextmanager
@@ -87,9 +90,11 @@ def wait_until_drawn(page: Page) -> None:
     page.wait_for_load_state("load")
     page.wait_for_function(
         """() => {
-            const charts = window.bookCharts || [];
+            const charts = window.bookCharts || [], widgets = window.bookWidgets || [];
+            const places = 'script[type="application/vnd.jupyter.widget-view+json"]';
             return charts.length === document.querySelectorAll(".book-chart").length
-                && charts.every(chart => chart.view);
+                && charts.every(chart => chart.view)
+                && widgets.length === document.querySelectorAll(places).length;
         }"""
     )
     page.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
@@ -100,7 +105,7 @@ def pictures(page: Page) -> list[Locator]:
     return page.locator(".book-chart, .book-widget").all()
 
 
-def move(control: Locator) -> None:
+def move(control: Locator | ElementHandle) -> None:
     """Use one control as a reader would, so that its value changes."""
     kind = control.evaluate("e => e.type || e.tagName.toLowerCase()")
     control.scroll_into_view_if_needed()
@@ -116,7 +121,7 @@ def move(control: Locator) -> None:
         control.click()
 
 
-def moves_picture(page: Page, box: Locator, control: Locator) -> bool:
+def moves_picture(page: Page, box: Locator, control: Locator | ElementHandle) -> bool:
     """Move a control; whether the picture beside it changed."""
     before = box.evaluate(PICTURE)
     move(control)

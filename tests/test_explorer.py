@@ -1,132 +1,223 @@
-"""The k-NN explorer: what its chart shows is what networkx computes, at the place of every slider."""
+"""The modularity explorer: it shows what was recorded, and computes what modlib's own functions compute."""
 
-import base64
-import io
 import json
-import re
+import threading
 
-import altair as alt
-import networkx as nx
 import numpy as np
 import pytest
-import vl_convert
-from PIL import Image
 
 import modlib
-from modlib import DynamicGraph, knn_graph
-from modlib.explorer import explore_graph
+from modlib.campaign import untrained
+from modlib.data import Images
+from modlib.explorer import LIVE_K, OWN, explore
+from modlib.results import find_results, measurement, paper_values
+from modlib.widgets import STEP, unpack
+
+N, K, LAYERS = [200, 500], [1, 3, 7], ["conv1", "relu", "layer1.0"]
 
 
-def snapshots(images, layers: int, k: int) -> DynamicGraph:
-    """Graphs of noisy class vectors: less noise, more modularity."""
-    rng = np.random.default_rng(0)
-    classes = np.eye(10)[images.y]
-    graphs = (knn_graph(classes + noise * rng.normal(size=classes.shape), k) for noise in np.linspace(2, 0.2, layers))
-    return DynamicGraph(tuple(f"layer{i}" for i in range(layers)), tuple(graphs))
+def record(rng, **settings):
+    settings = {
+        "model": "vgg16",
+        "dataset": "cifar10",
+        "weights": "trained",
+        "recipe": "fast",
+        "epochs": 3,
+        "seed": 0,
+    } | settings
+    coords = {
+        "n": N,
+        "k": K,
+        "draw": [1, 2, 3],
+        "layer": LAYERS,
+        "conv": ["conv1", "layer1.0"],
+        "relu": ["relu", "layer1.0"],
+    }
+    q = rng.uniform(-0.1, 0.9, (2, 3, 3, 3))
+    return measurement("curves", settings, coords, {"q": (["n", "k", "draw", "layer"], q), "accuracy": ([], 91.5)})
 
 
-@pytest.fixture(scope="module")
-def images():
-    return modlib.load_images("cifar10", n=40)
+@pytest.fixture
+def own(network, pixels):
+    images = Images(pixels, np.arange(30) % 3, ("a", "b", "c"), "mine")
+    return network, images
 
 
-@pytest.fixture(scope="module")
-def graph(images):
-    return snapshots(images, 3, 6)
+def at(series, n, k):
+    """(L,) mean and spread of a series as the page finds them."""
+    shape = (len(series["n"]), len(series["k"]), max(1, len(series["epochs"])), len(series["layers"]))
+    place = (series["n"].index(n), series["k"].index(k), -1)
+    mean, std = unpack(series["mean"]), unpack(series["std"], "u1", series["step"])
+    return mean.reshape(shape)[place], std.reshape(shape)[place] if len(std) else None
 
 
-@pytest.fixture(scope="module")
-def positions():
-    return [np.random.default_rng(i).normal(0, 10**i, (40, 2)) for i in range(3)]
+def test_every_recorded_number_is_on_the_page(rng):
+    result = record(rng)
+    (series,) = explore(results=[result]).data["series"]
+    for i, n in enumerate(N):
+        for j, k in enumerate(K):
+            mean, std = at(series, n, k)
+            np.testing.assert_allclose(mean, result["q"][i, j].mean(0), atol=0.51 * STEP)
+            np.testing.assert_allclose(std, result["q"][i, j].std(0, ddof=1), atol=0.51 * series["step"])
+    assert series["readings"] == {"conv": [0, 2], "relu": [1, 2]}
+    assert (series["attack"], series["accuracy"], series["draws"]) == ("none", [91.5], 3)
 
 
-def by_networkx(graph, labels) -> float:
-    groups = [np.flatnonzero(labels == c).tolist() for c in np.unique(labels)]
-    return nx.community.modularity(nx.from_scipy_sparse_array(graph.adjacency()), groups)
+def test_training_runs_are_shown_epoch_by_epoch():
+    result = find_results("training", model="vgg11")[0]
+    (series,) = explore(results=[result]).data["series"]
+    assert series["epochs"] == result.coords["epoch"] and not series["std"]
+    np.testing.assert_allclose(unpack(series["mean"]), result["q"].ravel(), atol=0.51 * STEP)
 
 
-def picture(chart: alt.LayerChart) -> str:
-    return vl_convert.vegalite_to_svg(chart.to_dict())
+def test_the_papers_curves_are_the_papers():
+    paper = explore().data["paper"]
+    assert paper["vgg11 cifar10 none 500 3"] == {
+        "figure": "Fig. 4",
+        "q": [round(q, 4) for q in paper_values("fig4")["vgg11/cifar10"]],
+    }
+    assert paper["vgg16 cifar10 none 500 7"]["figure"] == "Fig. 7b"
+    assert paper["resnet18 cifar10 pgd 500 3"]["figure"] == "Fig. 6a"
+    assert "resnet18 cifar100 none 1000 3" in paper and "resnet18 cifar10 none 2000 3" not in paper
 
 
-def test_specification_is_valid_and_described(graph, images, positions):
-    chart = explore_graph(graph, images, positions)
-    spec = chart.to_dict(validate=True)
-    assert "40 images" in spec["description"] and "3 layers" in spec["description"]
-    bindings = {p["name"]: p["bind"] for p in spec["params"] if "bind" in p}
-    assert (bindings["layer"]["min"], bindings["layer"]["max"]) == (0, 2)
-    assert (bindings["k"]["min"], bindings["k"]["max"]) == (1, 6)
-    assert spec["usermeta"]["labels"]["layer"] == ["layer0", "layer1", "layer2"]
-    json.dumps(spec, allow_nan=False)
+def test_attacks_and_second_runs_are_kept_apart(rng):
+    results = [record(rng), record(rng, attack="pgd"), record(rng, seed=1), record(rng, weights="untrained")]
+    series = explore(results=results).data["series"]
+    keys = [tuple(each[part] for part in ("model", "dataset", "weights", "attack")) for each in series]
+    assert len(set(keys)) == 4
+    assert [each["attack"] for each in series] == ["none", "pgd", "none", "none"]
+    assert "seed 1" in series[2]["weights"]
 
 
-def test_modularity_of_every_slider_position_is_networkxs(graph, images, positions):
-    q = explore_graph(graph, images, positions).usermeta["q"]
-    assert np.shape(q) == (3, 6)
-    for layer in range(3):
-        for k in range(1, 7):
-            assert q[layer][k - 1] == pytest.approx(by_networkx(graph[layer].nearest(k), images.y), abs=5.1e-5)
+def test_a_full_campaign_fits_a_page(rng):
+    """Every network of the paper on three datasets, trained and untrained."""
+    results = []
+    for i, depth in enumerate((16, 20, 26, 32, 10, 18, 18, 35, 52, 29)):  # layers of both readings
+        layers = [f"layer{j}" for j in range(depth)]
+        coords = {
+            "n": [200, 500, 1000, 2000, 5000],
+            "k": [1, 3, 5, 7, 9, 11, 15, 20, 30, 50],
+            "draw": range(5),
+            "layer": layers,
+        }
+        values = {"q": (["n", "k", "draw", "layer"], rng.normal(0.4, 0.02, (5, 10, 5, depth)))}
+        results += [
+            measurement("curves", {"model": f"net{i}", "dataset": d, "weights": w}, {**coords, "conv": layers}, values)
+            for d in ("cifar10", "cifar100", "tinyimagenet50") for w in ("trained", "untrained")
+        ]  # fmt: skip
+    assert len(json.dumps(explore(results=results).get_state())) < 400_000
 
 
-@pytest.mark.parametrize("layer, k", [(0, 1), (1, 3), (2, 6)])
-def test_the_picture_tells_the_chosen_layer_and_k(graph, images, positions, layer, k):
-    svg = picture(explore_graph(graph, images, positions, layer=layer, k=k))
-    q = by_networkx(graph[layer].nearest(k), images.y)
-    (title,) = set(re.findall(r"(layer\d), k = (\d+): Q = ([−-]?[\d.]+)", svg))
-    assert title[:2] == (f"layer{layer}", str(k))
-    assert float(title[2].replace("−", "-")) == pytest.approx(q, abs=6e-4)
-    lines = re.findall(r'aria-roledescription="rule mark"', svg)
-    dots = re.findall(r'aria-roledescription="circle"', svg)
-    assert (len(lines), len(dots)) == (40 * k, 40)
-
-
-def test_names_in_the_chart_are_the_graphs(graph, images, positions):
-    params = {p["name"]: p["value"] for p in explore_graph(graph, images, positions).to_dict()["params"]}
-    assert params["neighbours"] == [g.neighbors.tolist() for g in graph.graphs]
-    for layer, each in enumerate(graph.graphs):
-        for k in (1, 4):
-            share = np.mean(images.y[each.neighbors[:, :k]] == images.y[:, None])
-            assert params["same"][layer][k - 1] == pytest.approx(share, abs=1e-4)
-
-
-def test_positions_are_brought_to_the_unit_square(graph, images, positions):
-    params = {p["name"]: p["value"] for p in explore_graph(graph, images, positions).to_dict()["params"]}
-    for table, axis in (("px", 0), ("py", 1)):
-        for layer, row in enumerate(params[table]):
-            assert min(row) == 0 and max(row) == 1
-            assert np.corrcoef(row, positions[layer][:, axis])[0, 1] > 0.999
-
-
-def test_one_point_on_top_of_all_others_is_no_trouble(graph, images):
-    spec = explore_graph(graph, images, [np.zeros((40, 2))] * 3).to_dict()
-    json.dumps(spec, allow_nan=False)
-
-
-def test_thumbnails_are_the_images(graph, images, positions):
-    nodes = explore_graph(graph, images, positions).to_dict()["data"]["values"]
-    assert [node["class"] for node in nodes] == [images.classes[y] for y in images.y]
-    for i, (node, x) in enumerate(zip(nodes, images.x, strict=True)):
-        with Image.open(io.BytesIO(base64.b64decode(node["image"].split(",")[1]))) as thumbnail:
-            shown = np.asarray(thumbnail.convert("RGB")).transpose(2, 0, 1).astype(float)
-        assert shown.shape == x.shape
-        assert abs(shown - x).mean() < 12  # a lossy picture of it
-        assert abs(shown - images.x).mean((1, 2, 3)).argmin() == i  # and of no other
-
-
-def test_a_chart_of_a_whole_experiment_fits_a_page():
-    images = modlib.load_images("cifar10", n=500)
-    positions = [np.random.default_rng(i).normal(size=(500, 2)) for i in range(10)]
-    chart = explore_graph(snapshots(images, 10, 20), images, positions)
-    assert len(chart.to_json(indent=None)) < 2_000_000
-
-
-@pytest.mark.parametrize("change, says", [
-    (dict(layer=3), r"layer must be .* 0\.\.2; got layer=3"),
-    (dict(k=7), r"k must be .* 1\.\.6; got k=7"),
-    (dict(positions=[np.zeros((40, 2))] * 2), r"positions must be 3 layouts of shape \(40, 2\); got shape \(2, 40, 2\)"),
-    (dict(positions=[np.zeros((39, 2))] * 3), r"got shape \(3, 39, 2\)"),
-    (dict(images=modlib.load_images("cifar10", n=39)), r"shape \(40,\); got shape \(39,\)"),
+@pytest.mark.parametrize("arguments, says", [
+    (dict(model="resnet21"), "unknown recorded network 'resnet21'; did you mean 'resnet20'"),
+    (dict(results=[]), "no recorded curve"),
+    (dict(images=modlib.load_images("cifar10", n=10)), r"give the model as well"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_told_in_a_sentence(graph, images, positions, change, says):
+def test_what_does_not_fit_is_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):
-        explore_graph(**{"graph": graph, "images": images, "positions": positions, **change})
+        explore(**arguments)
+
+
+def test_where_no_script_runs_the_curve_is_told_in_words():
+    forms = explore("resnet20")._repr_mimebundle_()[0]
+    run = find_results("training", model="resnet20")[0]
+    assert f"to {run['q'][-1, -1]:.3f} in the last" in forms["text/plain"]
+    assert forms["image/png"]
+
+
+# With a kernel
+
+
+class Page:
+    """What a page hears from the widget, and a way to ask it."""
+
+    def __init__(self, widget):
+        self.widget, self.heard, self._news = widget, [], threading.Condition()
+        widget.send = self._hear
+
+    def _hear(self, message):
+        with self._news:
+            self.heard.append(message)
+            self._news.notify_all()
+
+    def ask(self, ticket, n, model=OWN, dataset="mine", weights="as given", reading="conv"):
+        which = {"model": model, "dataset": dataset, "weights": weights, "reading": reading, "n": n}
+        self.widget._receive(None, {"kind": "ask", "ticket": ticket, **which}, [])
+
+    def wait_for(self, fits):
+        """The first message that fits."""
+        with self._news:
+            assert self._news.wait_for(lambda: any(map(fits, self.heard)), timeout=60)
+            return next(filter(fits, self.heard))
+
+    def answer(self, ticket):
+        """The last message of a request."""
+        return self.wait_for(lambda m: m.get("ticket") == ticket and (m["kind"] == "error" or m.get("last")))
+
+
+def test_a_model_of_ones_own_comes_first_and_is_measured(own):
+    widget = explore(*own)
+    series = widget.data["series"][0]
+    assert widget.setting["model"] == series["model"] == OWN
+    curve = modlib.modularity_curve(own[0], own[1].x, own[1].y, k=3)
+    np.testing.assert_allclose(at(series, 30, 3)[0], curve.q, atol=0.51 * STEP)
+
+
+def test_a_kernel_computes_what_was_not_recorded(own):
+    page = Page(explore(*own))
+    page.widget._receive(None, {"kind": "hello"}, [])
+    assert page.heard[0]["series"][0]["model"] == OWN and page.heard[0]["k"] == list(LIVE_K)
+    page.ask(7, n=10)
+    series = page.answer(7)["series"]
+    draws = modlib.repeat_curves(*own, n=10, k=4, draws=3)
+    mean, std = at(series, 10, 4)
+    np.testing.assert_allclose(mean, draws.mean, atol=0.51 * STEP)
+    np.testing.assert_allclose(std, draws.std, atol=0.51 * series["step"])
+    assert [m["series"]["draws"] for m in page.heard if m["kind"] == "series"] == [1, 2, 3]
+    shares = [m["share"] for m in page.heard if m["kind"] == "progress"]
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_the_next_move_cancels(own):
+    network, images = own
+    reached, go_on = threading.Event(), threading.Event()
+    page = Page(explore(*own))
+
+    def wait(*_):
+        reached.set()
+        assert go_on.wait(60)
+
+    hook = network.register_forward_hook(wait)
+    page.ask(1, n=10)
+    assert reached.wait(60)
+    page.ask(2, n=15)
+    go_on.set()
+    assert page.answer(2)["series"]["n"] == [15]
+    assert not [m for m in page.heard if m.get("ticket") == 1 and m["kind"] in ("series", "error")]
+    hook.remove()
+    assert not network._forward_hooks and not network._forward_pre_hooks
+
+
+def test_an_error_is_a_sentence_and_the_explorer_works_on(own):
+    page = Page(explore(*own))
+    page.ask(1, n=100)
+    assert (
+        page.answer(1)["words"] == "Python could not compute this: N = 100 asks for more images than the 30 there are"
+    )
+    page.ask(2, n=10, model="vgg19", dataset="cifar10", weights="trained")
+    assert "no trained weights of 'vgg19' on 'cifar10'" in page.answer(2)["words"]
+    page.ask(3, n=15)
+    assert page.answer(3)["kind"] == "series"
+
+
+def test_untrained_networks_are_those_of_the_records():
+    page = Page(explore("resnet20"))
+    page.ask(1, n=500, model="resnet20", dataset="cifar10", weights="untrained", reading="relu")
+    series = page.wait_for(lambda message: message["kind"] == "series")["series"]
+    page.widget._receive(None, {"kind": "stop"}, [])
+    network, images = untrained("resnet20", "cifar10", seed=0), modlib.load_images("cifar10", n=500)
+    layers = modlib.layer_names(network, at="relu")
+    curve = modlib.modularity_curve(network, images.x, images.y, k=2, layers=layers)
+    assert series["layers"] == layers
+    np.testing.assert_allclose(at(series, 500, 2)[0], curve.q, atol=0.51 * STEP)

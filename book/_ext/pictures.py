@@ -1,4 +1,4 @@
-"""Still pictures of charts, and a warning for every picture that says nothing in words."""
+"""Still pictures of charts and widgets, and a warning for every picture that says nothing in words."""
 
 import html
 import re
@@ -9,13 +9,15 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LIVE = "This figure answers to its controls on the page of the book, in a browser that runs scripts."
 CHART = re.compile(r'<div class="book-chart" role="group" aria-label="([^"]*)">')
 IMG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 ALT = re.compile(r"""\balt\s*=\s*("[^"]+"|'[^']+')""", re.IGNORECASE)
 
 
-class ChartStills(SphinxPostTransform):
-    """Describe a chart's still, and put it into HTML pages for readers without scripts.
+class Stills(SphinxPostTransform):
+    """Describe the still of a chart or widget, and put it into HTML pages for readers without scripts.
 
     Runs just before myst-nb reduces each output to the one form that suits the builder.
     """
@@ -30,14 +32,21 @@ class ChartStills(SphinxPostTransform):
     def treat(self, forms: dict) -> None:
         page, picture = forms.get("text/html"), forms.get("image/png")
         chart = page and CHART.match(page.astext())
-        if not (chart and picture):
+        if chart:
+            words = html.unescape(chart[1])
+            # Without the class "text_html", for which the theme paints a light panel in the dark.
+            page.next_node(nodes.raw)["classes"] = ["output"]
+        elif WIDGET in forms:
+            page, words = forms[WIDGET], forms["text/plain"].astext()
+            if not picture:
+                warn("a widget has no still picture", page)
+        if not (picture and (chart or WIDGET in forms)):
             return
         still = picture.next_node(nodes.image)
-        still["alt"] = html.unescape(chart[1])
-        # Without the class "text_html", for which the theme paints a light panel in the dark.
-        page.next_node(nodes.raw)["classes"] = ["output"]
+        still["alt"] = words
+        picture += nodes.paragraph("", "", nodes.emphasis("", LIVE))
         page += nodes.raw("", "<noscript>", format="html")
-        page += still.deepcopy()
+        page += [child.deepcopy() for child in picture.children]
         page += nodes.raw("", "</noscript>", format="html")
 
 
@@ -64,5 +73,5 @@ def warn(sentence: str, node: nodes.Node) -> None:
 
 
 def setup(app) -> None:
-    app.add_post_transform(ChartStills)
+    app.add_post_transform(Stills)
     app.connect("doctree-resolved", warn_of_wordless)

@@ -1,0 +1,274 @@
+"""The widgets of the built book in a real browser: what they say is what was recorded, or what networkx computes.
+
+Widgets are found by their names on the pages; one that no page has yet is skipped.
+"""
+
+import re
+
+import networkx as nx
+import numpy as np
+import pytest
+from browser import CONTROL, PHONE, visit
+from test_book import HTML, PAGES, browser, home, pytestmark, source  # noqa: F401  (fixtures and marks)
+
+from modlib.results import find_results
+from modlib.widgets import unpack
+
+NAMES = ("graph-lab", "explorer", "graph-explorer")
+ON_PAGES = [
+    (page, name) for page in PAGES for name in NAMES
+    if (HTML / f"{page}.html").exists() and re.search(rf'"name": "{name}"', source(page))
+]  # fmt: skip
+every_widget = pytest.mark.parametrize("page_name, name", ON_PAGES)
+
+
+def page_of(name: str) -> str:
+    pages = [page for page, each in ON_PAGES if each == name]
+    return pages[0] if pages else pytest.skip(f"no page has the widget {name}")
+
+
+def index(page, name: str) -> int:
+    return page.evaluate(f"bookWidgets.findIndex(each => each.model.get('name') === '{name}')")
+
+
+def box(page, name: str):
+    return page.locator(".book-widget").nth(index(page, name))
+
+
+def read(page, name: str, trait: str = "setting"):
+    return page.evaluate(f"bookWidgets[{index(page, name)}].model.get('{trait}')")
+
+
+def said(widget) -> str:
+    return " ".join(widget.locator("[role=status]").all_inner_texts()).replace("\u2212", "-")
+
+
+def q_said(widget) -> float:
+    return float(re.search(r"Q (?:=|goes from) (-?\d\.\d+)", said(widget))[1])
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+def test_the_laboratory_says_what_networkx_computes(browser, home):
+    with visit(browser, home, page_of("graph-lab")) as page:
+        lab = box(page, "graph-lab")
+        presets = read(page, "graph-lab", "data")["presets"]
+
+        def check():
+            setting = read(page, "graph-lab")
+            preset = presets[setting["graph"]]
+            graph = nx.Graph()
+            graph.add_nodes_from(range(len(preset["at"])))
+            graph.add_weighted_edges_from(preset["edges"])
+            if setting["edges"]:
+                graph.clear_edges()
+                for i, j, w in re.findall(r"(\d+)-(\d+)(?:\*([\d.]+))?", setting["edges"]):
+                    graph.add_edge(int(i), int(j), weight=float(w or 1))
+            labels = [ord(c) - 65 for c in setting["groups"]] or preset["groups"]
+            groups = [np.flatnonzero(np.array(labels) == c).tolist() for c in sorted(set(labels))]
+            q = nx.community.modularity(graph, groups)
+            assert q_said(lab) == pytest.approx(q, abs=6e-4), setting
+            terms = [
+                float(each.replace("−", "-"))
+                for each in lab.locator("svg text").all_text_contents()
+                if re.fullmatch(r"[+−]?0\.\d{3}", each)
+            ]
+            assert sum(terms) == pytest.approx(q, abs=5.1e-4 * len(groups))
+            return q
+
+        heard = [check()]
+        lab.locator("input[name=weight]").press("End")
+        heard.append(check())
+        lab.locator("input[type=radio]:not(:checked)").first.click()
+        heard.append(check())
+        for graph in presets:
+            lab.locator("select[name=graph]").select_option(graph)
+            heard.append(check())
+        lab.locator("button", has_text="Shuffle").click()
+        heard.append(check())
+        assert len(set(np.round(heard, 3))) >= 8
+        lab.locator("select[name=graph]").select_option("triangles")
+        nodes = lab.locator("svg").first.locator("g:has(text)")
+        nodes.nth(5).click()
+        nodes.nth(5).click()  # the second tap gives it to the next community
+        assert read(page, "graph-lab")["groups"] == "AAABBC"
+        check()
+
+
+def test_the_graph_explorer_says_the_recorded_modularity(browser, home):
+    with visit(browser, home, page_of("graph-explorer")) as page:
+        explorer = box(page, "graph-explorer")
+        data = read(page, "graph-explorer", "data")
+        version, labels = data["versions"]["clean"], np.array(data["labels"])
+        near = unpack(version["neighbours"], "<u2", 1).reshape(len(data["layers"]), data["n"], data["k"]).astype(int)
+        heard = set()
+        for control, key in [
+            ("layer", "End"),
+            ("k", "Home"),
+            ("k", "ArrowRight"),
+            ("layer", "ArrowLeft"),
+            ("image", "ArrowRight"),
+        ]:
+            explorer.locator(f"input[name={control}]").press(key)
+            setting = read(page, "graph-explorer")
+            layer, k, image = setting["layer"], setting["k"], setting["image"]
+            text = said(explorer)
+            assert q_said(explorer) == pytest.approx(version["q"][layer][k - 1], abs=5.1e-4)
+            same = (labels[near[layer, image, :k]] == labels[image]).sum()
+            assert f"{same} of its {k} neighbours" in text and data["layers"][layer] in text
+            heard.add(text)
+        assert len(heard) == 5
+        for row in explorer.locator(".ml-class").all()[:2]:
+            row.click()
+            assert row.get_attribute("aria-pressed") == "true"
+
+
+def test_the_modularity_explorer_says_what_was_recorded(browser, home):
+    with visit(browser, home, page_of("explorer")) as page:
+        explorer = box(page, "explorer")
+        heard = set()
+
+        def check():
+            setting = read(page, "explorer")
+            for record in find_results(
+                "curves", model=setting["model"], dataset=setting["dataset"], weights=setting["weights"]
+            ):
+                q = record.at("q", n=setting["n"], k=setting["k"]).mean(0)
+                chosen = [record.coords["layer"].index(name) for name in record.coords[setting["reading"]]]
+                first, last = q[chosen][[0, -1]]
+                text = said(explorer)
+                assert q_said(explorer) == pytest.approx(first, abs=6e-4)
+                assert any(abs(number - last) < 6e-4 for number in numbers(text))
+                heard.add(text)
+
+        check()
+        for control, key in [("n", "Home"), ("k", "End"), ("k", "ArrowLeft"), ("n", "ArrowRight")]:
+            explorer.locator(f"input[name={control}]").press(key)
+            check()
+        assert not find_results("curves") or len(heard) > 3
+        assert "Recorded on" in explorer.inner_text()
+
+
+@every_widget
+def test_the_address_leads_to_the_same_setting(browser, home, page_name, name):
+    with visit(browser, home, page_name) as page:
+        for slider in box(page, name).locator("input[type=range]:visible:enabled").all():
+            slider.press("ArrowLeft")
+            slider.press("ArrowLeft")
+        page.wait_for_timeout(400)  # the address follows after a moment
+        setting, text, address = read(page, name), said(box(page, name)), page.url
+        assert f"{name}." in address
+        page.goto("about:blank")
+        page.goto(address)
+        page.wait_for_function("() => window.bookWidgets?.length")
+        assert read(page, name) == setting
+        assert said(box(page, name)) == text
+
+
+@every_widget
+def test_an_address_that_makes_no_sense_does_no_harm(browser, home, page_name, name):
+    with visit(browser, home, page_name) as page:
+        setting = read(page, name)
+    asked = "&".join(f"{name}.{key}=99x" for key in setting)
+    with visit(browser, home, page_name) as page:
+        page.goto(f"{home}/{page_name}.html?{asked}&other=kept")
+        page.wait_for_function("() => window.bookWidgets?.length")
+        assert q_said(box(page, name))
+        box(page, name).locator("input[type=range]:visible:enabled").first.press("ArrowLeft")
+        page.wait_for_timeout(400)
+        assert "other=kept" in page.url
+
+
+@every_widget
+def test_every_control_is_reached_by_keyboard(browser, home, page_name, name):
+    with visit(browser, home, page_name) as page:
+        widget = box(page, name)
+        wanted = {
+            each.evaluate("e => e.name || e.textContent")
+            for each in widget.locator(CONTROL).all()
+            if each.get_attribute("type") != "radio"
+        }  # of radios, the chosen one is the stop
+        widget.locator(CONTROL).first.focus()
+        reached = set()
+        for _ in range(60):
+            inside, what = page.evaluate(
+                """() => { const e = document.activeElement;
+                    return [!!e.closest(".book-widget"), e.name || e.textContent] }"""
+            )
+            if not inside:
+                break
+            reached.add(what)
+            page.keyboard.press("Tab")
+        assert wanted <= reached
+
+
+@every_widget
+def test_the_table_behind_a_picture_holds_its_numbers(browser, home, page_name, name):
+    with visit(browser, home, page_name) as page:
+        widget = box(page, name)
+        widget.locator("summary").click()
+        cells = widget.locator("td").all_inner_texts()
+        assert len(cells) > 4
+        values = numbers(" ".join(cells).replace("\u2212", "-"))
+        assert any(abs(value - q_said(widget)) < 6e-4 for value in values)
+
+
+@every_widget
+def test_a_widget_follows_the_theme_at_once(browser, home, page_name, name):
+    colours = """box => { const e = box.querySelector(".ml"); const c = box.querySelector("canvas");
+        return [getComputedStyle(e).color, c ? c.toDataURL().length : 0] }"""
+    with visit(browser, home, page_name, color_scheme="light", reduced_motion="reduce") as page:
+        widget = box(page, name)
+        setting, light = read(page, name), widget.evaluate(colours)
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.wait_for_timeout(100)
+        dark = widget.evaluate(colours)
+        assert light[0] != dark[0] and (not light[1] or light[1] != dark[1])
+        assert read(page, name) == setting
+
+
+def test_points_move_smoothly_unless_motion_is_unwelcome(browser, home):
+    drawn = "box => box.querySelector('canvas').toDataURL()"
+    for motion, moves in [("no-preference", True), ("reduce", False)]:
+        with visit(browser, home, page_of("graph-explorer"), reduced_motion=motion) as page:
+            widget = box(page, "graph-explorer")
+            widget.scroll_into_view_if_needed()
+            widget.locator("input[name=layer]").press("Home")
+            at_once = widget.evaluate(drawn)
+            page.wait_for_timeout(900)
+            assert (widget.evaluate(drawn) != at_once) == moves
+
+
+@every_widget
+@pytest.mark.parametrize("scheme, viewport", [("light", None), ("dark", PHONE)])
+def test_an_accessibility_checker_finds_nothing_serious(browser, home, page_name, name, scheme, viewport):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    options = {"color_scheme": scheme, "bypass_csp": True} | ({"viewport": viewport} if viewport else {})
+    with visit(browser, home, page_name, **options) as page:
+        box(page, name).locator("summary").click()
+        found = axe.Axe().run(page, context=".book-widget", options={"preload": False}).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [
+        (each["id"], each["help"], [node["html"][:200] for node in each["nodes"][:4]]) for each in serious
+    ]
+
+
+@every_widget
+def test_without_scripts_a_still_picture_and_its_words_remain(browser, home, page_name, name):
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(f"{home}/{page_name}.html")
+        stills = page.locator("noscript img").all()
+        alts = [still.get_attribute("alt") for still in stills if still.is_visible()]
+        words = {
+            "graph-lab": "edges, weights and communities",
+            "explorer": "Modularity over",
+            "graph-explorer": "nearest-neighbour",
+        }
+        assert any(words[name] in (alt or "") for alt in alts), alts
+        assert page.locator("noscript p", has_text="runs scripts").first.is_visible()
+    finally:
+        context.close()

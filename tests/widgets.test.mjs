@@ -1,0 +1,182 @@
+// The computing half of the widgets, in node: `node --test tests/widgets.test.mjs`. GRAPHS names a file of random
+// graphs with what networkx says of them (tests/test_widgets.py writes it).
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+
+import { alike, curve, fit, paperCurve } from "../modlib/assets/widgets/explorer.js";
+import { open, shade } from "../modlib/assets/widgets/graph-explorer.js";
+import { fixed, mark, unpack } from "../modlib/assets/widgets/kit.js";
+import {
+  modularity,
+  pairTerm,
+  readEdges,
+  readGroups,
+  writeEdges,
+  writeGroups,
+} from "../modlib/assets/widgets/graph-lab.js";
+
+const near = (got, wanted) => assert.ok(Math.abs(got - wanted) < 1e-9, `${got}, not ${wanted}`);
+
+test("modularity, its terms and the terms of all pairs are those of networkx", { skip: !process.env.GRAPHS }, () => {
+  const graphs = JSON.parse(readFileSync(process.env.GRAPHS));
+  assert.ok(graphs.length >= 20);
+  for (const { n, edges, groups, q, terms } of graphs) {
+    const weights = new Map(edges.map(([i, j, w]) => [`${i}-${j}`, w]));
+    const got = modularity(n, weights, groups);
+    near(got.q, q);
+    terms.forEach((term, c) => near(got.terms[c].term, term));
+    let sum = 0;
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) if (groups[i] === groups[j]) sum += pairTerm(got, weights, i, j);
+    near(sum / got.twoW, q);
+  }
+});
+
+test("an address says the same graph that it was written from", () => {
+  const edges = new Map([
+    ["0-1", 1],
+    ["1-3", 2.5],
+    ["0-2", 0],
+  ]);
+  assert.deepEqual(
+    readEdges(writeEdges(edges), 4),
+    new Map([
+      ["0-1", 1],
+      ["1-3", 2.5],
+    ]),
+  );
+  assert.deepEqual(readEdges(writeEdges(new Map()), 4), new Map());
+  assert.deepEqual(readGroups(writeGroups([0, 2, 1]), 3), [0, 2, 1]);
+});
+
+test("an address that makes no sense does no harm", () => {
+  assert.deepEqual(
+    readEdges("3-1_9-1_2-2_x_1-0*-4_0-2*3", 4),
+    new Map([
+      ["1-3", 1],
+      ["0-2", 3],
+    ]),
+  );
+  assert.equal(readGroups("AB", 3), null);
+  assert.equal(readGroups("ab!", 3), null);
+});
+
+test("numbers are written with a true minus, and zero without one", () => {
+  assert.equal(fixed(-0.1234), "−0.123");
+  assert.equal(fixed(-0.0001), "0.000");
+  assert.equal(fixed(0.5, 1), "0.5");
+});
+
+test("twelve communities have twelve marks", () => {
+  const marks = Array.from({ length: 12 }, (_, c) => `${c % 6} ${mark(c, 10)}`);
+  assert.equal(new Set(marks).size, 12);
+});
+
+// The modularity explorer
+
+const series = (more) => ({
+  model: "a",
+  dataset: "d",
+  weights: "trained",
+  attack: "none",
+  n: [200, 500],
+  k: [1, 3, 5],
+  epochs: [],
+  layers: ["x", "y", "z"],
+  readings: { conv: [0, 2], relu: [1] },
+  mean: Array.from({ length: 18 }, (_, i) => i / 100),
+  std: null,
+  ...more,
+});
+
+test("a curve is found at its place in the table", () => {
+  const at = (n, k, reading, epoch) => curve(series(), { n, k, reading, epoch });
+  assert.deepEqual(at(200, 1, "conv").q, [0, 0.02]);
+  assert.deepEqual(at(500, 3, "conv"), { q: [0.12, 0.14], std: null, layers: ["x", "z"] });
+  assert.deepEqual(at(500, 5, "relu").q, [0.16]);
+  assert.equal(at(500, 4, "conv"), null);
+  assert.equal(curve(series({ readings: { conv: [0] } }), { n: 200, k: 1, reading: "relu" }), null);
+  const epochs = series({
+    n: [500],
+    k: [3],
+    epochs: [1, 2, 4],
+    mean: [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    std: [9, 8, 7, 6, 5, 4, 3, 2, 1],
+  });
+  assert.deepEqual(curve(epochs, { n: 500, k: 3, reading: "conv", epoch: 4 }).q, [7, 9]);
+  assert.deepEqual(curve(epochs, { n: 500, k: 3, reading: "conv", epoch: 2 }).std, [6, 4]);
+  assert.equal(curve(epochs, { n: 500, k: 3, reading: "conv", epoch: 3 }), null);
+});
+
+test("packed numbers come out as they went in", () => {
+  assert.deepEqual(unpack("AAABAP//ECfw2A==", "i2", 0.5), [0, 0.5, -0.5, 5000, -5000]);
+  assert.deepEqual(unpack("AAABAP//", "u2", 1), [0, 1, 65535]);
+  assert.deepEqual(unpack("AAH/", "u1", 2), [0, 2, 510]);
+});
+
+test("a setting that does not exist gives way, later parts first", () => {
+  const all = [
+    series(),
+    series({ weights: "untrained" }),
+    series({ model: "b", weights: "untrained", readings: { conv: [0] } }),
+  ];
+  const asked = { model: "a", dataset: "d", weights: "untrained", attack: "none", reading: "relu" };
+  assert.deepEqual(fit(all, asked), asked);
+  assert.deepEqual(fit(all, { ...asked, model: "b" }), { ...asked, model: "b", reading: "conv" });
+  assert.deepEqual(fit(all, { ...asked, weights: "x", attack: "pgd" }), { ...asked, weights: "trained" });
+  assert.equal(alike(all, asked).length, 1);
+});
+
+test("the paper's curve stands beside trained networks only, read as in the paper", () => {
+  const paper = { "a d none 500 3": { figure: "Fig. 4", q: [1] } };
+  const asked = {
+    model: "a",
+    dataset: "d",
+    weights: "trained",
+    attack: "none",
+    n: 500,
+    k: 3,
+    reading: "conv",
+    last: true,
+  };
+  assert.equal(paperCurve(paper, asked).figure, "Fig. 4");
+  for (const other of [
+    { weights: "untrained" },
+    { reading: "relu" },
+    { k: 5 },
+    { n: 200 },
+    { attack: "pgd" },
+    { last: false },
+  ]) {
+    assert.equal(paperCurve(paper, { ...asked, ...other }), null);
+  }
+});
+
+// The k-NN graph explorer
+
+test("neighbours, agreement and terms stand at their places", () => {
+  const u2 = (...numbers) => Buffer.from(new Uint16Array(numbers).buffer).toString("base64");
+  const version = {
+    neighbours: u2(1, 2, 0, 65535, 65535, 65535, 2, 1, 2, 0, 0, 1), // two layers, three images, k = 2
+    at: u2(0, 65535, 0, 0, 0, 0, 65535, 0, 0, 0, 0, 0),
+    terms: u2(10, 20, 30, 40, 50, 60, 70, 80),
+  };
+  const table = open(version, { n: 3, labels: [0, 0, 1], layers: ["a", "b"], classes: ["x", "y"], k: 2 });
+  assert.deepEqual(table.near(0, 0, 2), [1, 2]);
+  assert.deepEqual(table.near(0, 0, 1), [1]);
+  assert.deepEqual(table.near(0, 1, 2), [0]);
+  assert.deepEqual(table.near(1, 2, 2), [0, 1]);
+  assert.equal(table.agreement(0, 0, 2), 0.5);
+  assert.equal(table.agreement(1, 2, 1), 0);
+  assert.equal(table.agreement(0, 2, 2), null);
+  assert.deepEqual(table.place(0, 0), [0, 1]);
+  assert.deepEqual(table.place(1, 0), [1, 0]);
+  near(table.term(0, 2, 1), 40e-4);
+  near(table.term(1, 1, 0), 50e-4);
+  near(table.largest, 0.01);
+});
+
+test("agreement runs from orange over grey to blue", () => {
+  assert.deepEqual([0, 0.5, 1].map(shade), ["rgb(213,94,0)", "rgb(190,190,190)", "rgb(0,114,178)"]);
+});
