@@ -45,8 +45,8 @@ def explore(model=None, images: Images | None = None, *, results: Sequence[Resul
     'resnet20'
     """
     if results is None:
-        results = [*find_results("curves"), *find_results("training")]
-    series = [_curves(r) if r.experiment == "curves" else _training(r) for r in results]
+        results = [r for experiment in _READERS for r in find_results(experiment)]
+    series = [_READERS[r.experiment](r) for r in results]
     _tell_apart(series)
     own = None
     if isinstance(model, nn.Module):
@@ -230,6 +230,23 @@ def _training(result: Result) -> dict:
     } | _numbers(result["q"][None])  # fmt: skip
 
 
+def _attack(result: Result) -> dict:
+    """The curves of attacked images as the page reads them."""
+    settings, coords = result.settings, result.coords
+    strength = f", eps {255 * settings['eps']:g}/255" if "eps" in settings else ""
+    return _head(result, settings["weights"], []) | {
+        "attack": f"{settings['attack']} ({settings['protocol']}{strength})",
+        "n": coords["n"],
+        "k": coords["k"],
+        "epochs": [],
+        "layers": coords["layer"],
+        "readings": {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu")},
+    } | _numbers(result["q"][None])  # fmt: skip
+
+
+_READERS = {"curves": _curves, "attack": _attack, "training": _training}
+
+
 def _head(result: Result, weights: str, accuracy: list[float]) -> dict:
     settings, evidence = result.settings, result.evidence
     parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
@@ -282,7 +299,7 @@ def _paper() -> dict[str, dict]:
         curves.setdefault(f"{model} cifar10 none 500 {k}", ("Fig. 7b", q))
     for model, attacks in paper_values("fig6a").items():
         curves.update(
-            {f"{model} cifar10 {name} 500 3": ("Fig. 6a", q) for name, q in attacks.items() if name != "normal"}
+            {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items() if name != "normal"}
         )
     return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
 

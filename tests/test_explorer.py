@@ -77,7 +77,7 @@ def test_the_papers_curves_are_the_papers():
         "q": [round(q, 4) for q in paper_values("fig4")["vgg11/cifar10"]],
     }
     assert paper["vgg16 cifar10 none 500 7"]["figure"] == "Fig. 7b"
-    assert paper["resnet18 cifar10 pgd 500 3"]["figure"] == "Fig. 6a"
+    assert paper["resnet18 cifar10 pgd (authors) 500 3"]["figure"] == "Fig. 6a"
     assert "resnet18 cifar100 none 1000 3" in paper and "resnet18 cifar10 none 2000 3" not in paper
 
 

@@ -1,0 +1,117 @@
+"""Words and tables of recorded results: what is counted, what is told apart, and what stays "not measured"."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modlib import report
+from modlib.figures import FIGURES
+from modlib.results import measurement, paper_values, write_result
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Write a record of curves of a network with Q (layers,) at N = 500, k = 3."""
+
+    def write(model="vgg11", dataset="cifar10", weights="trained", scale="full", q=(0.1, 0.2, 0.8)):
+        settings = {"model": model, "dataset": dataset, "scale": scale, "weights": weights, "seed": 0}
+        settings |= {"recipe": "fast", "epochs": 15} if weights == "trained" else {}
+        layers = [str(i) for i in range(len(q))]
+        draws = np.stack([np.asarray(q) - 0.01, np.asarray(q) + 0.01])[None, None]
+        coords = {"n": [500], "k": [3], "draw": [1, 2], "layer": layers, "conv": layers, "relu": layers}
+        values = {"q": (["n", "k", "draw", "layer"], draws), "accuracy": ([], 91.46)}
+        write_result(
+            measurement("curves", settings, coords, values), tmp_path / f"{model}-{dataset}-{weights}-{scale}.json"
+        )
+
+    return write
+
+
+def test_a_cell_holds_accuracy_and_training_or_says_that_there_is_none(record, tmp_path):
+    record("vgg11")
+    record("resnet20", "cifar100")
+    record("vgg16", weights="untrained")
+    record("vgg19", scale="smoke")
+    table = report.measured(tmp_path)
+    assert table.loc["VGG11", "CIFAR-10"] == "91.5 %, fast, 15 epochs" == table.loc["ResNet20", "CIFAR-100"]
+    assert (table == "not measured").sum().sum() == table.size - 2
+    assert len(table) == 10  # the nine of Fig. 4 and the thin one
+
+
+def test_what_is_left_to_do(record, tmp_path):
+    count = len(FIGURES["fig4"].networks)
+    assert f"0 of the {count} measurements" in report.todo("fig4", tmp_path)
+    record("vgg16")
+    record("vgg16", "cifar100", scale="smoke")
+    record("resnet18", weights="untrained")
+    words = report.todo("fig4", tmp_path)
+    assert f"1 of the {count} measurements" in words and "priority: ResNet18 on CIFAR-10" in words
+    assert "--models resnet18 --datasets cifar10" in words
+    assert f"1 of the {len(FIGURES['a2'].networks)} measurements" in report.todo("a2", tmp_path)
+    for model, dataset in FIGURES["fig4"].networks:
+        record(model, dataset)
+    assert report.todo("fig4", tmp_path) == f"All {count} measurements of this figure are recorded."
+    assert "--images FOLDER" in report.todo("fig5", tmp_path)
+
+
+def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
+    count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
+    settings = {
+        "model": "vgg11",
+        "dataset": "cifar10",
+        "scale": "full",
+        "criterion": "last",
+        "count": 2,
+        "start": "inherited",
+    }
+    both = ["network"]
+    values = {"accuracy": (both, [92.0, 91.5]), "params": (both, [200, 150]), "macs": (both, [1000, 400])}
+    result = measurement("pruning", settings, {"network": ["whole", "pruned"]}, values)
+    write_result(result, tmp_path / "a.json")
+    assert f"1 of the {count} measurements" in report.todo("fig10", tmp_path)
+    [row] = report.pruned("vgg11", "cifar10", tmp_path).reset_index().values.tolist()
+    assert row == ["last, 2 layers, inherited", "92.00", "91.50", "25.0%", "60.0%"]
+    assert report.pruned("vgg11", "cifar100", tmp_path).empty
+    write_result(result, tmp_path / "b.json")  # the same once more
+    assert f"1 of the {count} measurements" in report.todo("fig10", tmp_path)
+
+
+def test_ours_beside_the_papers(record, tmp_path):
+    printed = np.array(paper_values("fig4")["vgg11/cifar10"])
+    shifted = printed + np.array([0] * 7 + [0.08])
+    record("vgg11", q=shifted)
+    record("vgg11", "tinyimagenet50", q=paper_values("fig4")["vgg11/imagenet50"])
+    table, missing = report.beside("fig4", tmp_path)
+    assert table.loc["VGG11, CIFAR-10"].tolist() == [
+        "fast, 15 epochs",
+        "91.5",
+        f"{0.08 / np.sqrt(8):.3f}",
+        "0.080 (layer 8)",
+        "+0.080",
+    ]
+    assert table.loc["VGG11, ImageNet50", "training"] == "Tiny-ImageNet-50, fast, 15 epochs"
+    assert len(missing) == 25 and "VGG11, CIFAR-10" not in missing
+    summary = report.summary(tmp_path).T["Fig.\N{NO-BREAK SPACE}4"]
+    assert summary.tolist() == [27, 2, f"{0.04 / np.sqrt(8):.3f}", "0.080"]
+    assert report.summary(tmp_path).T["Fig.\N{NO-BREAK SPACE}9"]["median RMS"] == "not measured"
+
+
+@pytest.mark.parametrize("holds, words", [
+    ([True, True], "it holds in 2 of 2 tests."), ([True, False], "it holds in 1 of 2 tests (not for VGG1)."),
+    ([False], "it holds in no test (not for VGG0)."), ([True], "it holds in the one test."),
+    ([None], "it could not be tested yet."), ([True, None], "it holds in the one test; 1 more wait for measurements."),
+    ([False, False, False], "it holds in 0 of 3 tests (not for VGG0, VGG1 and VGG2)."),
+])  # fmt: skip
+def test_verdicts_in_words(holds, words):
+    rows = [("ours", f"vgg{i}", verdict) for i, verdict in enumerate(holds)]
+    table = pd.DataFrame(rows, columns=["whose", "tested on", "holds"]).astype({"holds": object})
+    assert report.verdict(table).endswith(f"On ours {words}")
+
+
+def test_every_record_but_a_trial_shows_its_evidence(record, tmp_path):
+    record("vgg16")
+    record("vgg16", weights="untrained")
+    record("vgg16", scale="smoke")
+    table = report.evidence(tmp_path)
+    assert table["settings"].tolist() == ["trained, fast, 15 epochs, seed 0", "untrained, seed 0"]
+    assert (table["record"] == "curves: VGG16 on CIFAR-10").all() and table["device"].all()
