@@ -7,6 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -164,12 +165,18 @@ def find_results(experiment: str | None = None, folder: str | Path = FOLDER, **s
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    results = [read_result(path) for path in sorted(Path(folder).rglob("*.json"))]
+    results = [_read(path, path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*.json"))]
     return [
         r
         for r in results
         if experiment in (None, r.experiment) and all(r.settings.get(key) == _plain(value) for key, value in settings.items())
     ]
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, changed: int) -> Result:
+    """A result, parsed once for as long as its file stays the same."""
+    return read_result(path)
 
 
 def results_table(value: str, experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> pd.DataFrame:
