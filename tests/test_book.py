@@ -288,5 +288,6 @@ def test_theme_button_redraws_and_keeps_the_controls(browser, home, name):
 
 def test_search_finds_a_chapter(browser, home):
     with visit(browser, home, "search") as page:
+        page.wait_for_load_state("networkidle")  # leaving earlier would abort what is still loading
         page.goto(f"{home}/search.html?q=modularity")
         page.locator("ul.search a").first.wait_for()

@@ -205,8 +205,8 @@ function render({ model, el: host }) {
     const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
     const lines = [...others, ...(main ? [{ color: color(0), main: true, ...main }] : [])];
     const depth = Math.max(2, ...lines.map(({ q }) => q.length));
-    const low =
-      Math.min(0, ...lines.flatMap(({ q, std }) => q.map((value, i) => value - (std?.[i] ?? 0)))) < -0.005 ? -0.1 : 0;
+    const least = Math.min(0, ...lines.flatMap(({ q, std }) => q.map((value, i) => value - (std?.[i] ?? 0))));
+    const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
     const x = (layer) => 46 + ((layer - 1) / (depth - 1)) * (width - 62);
     const y = (q) => 12 + ((1 - q) / (1 - low)) * (height - 56);
     const path = (q) => "M" + q.map((value, i) => `${x(i + 1).toFixed(1)},${y(value).toFixed(1)}`).join("L");
