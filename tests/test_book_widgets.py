@@ -209,6 +209,7 @@ def test_the_table_behind_a_picture_holds_its_numbers(browser, home, page_name, 
     with visit(browser, home, page_name) as page:
         widget = box(page, name)
         widget.locator("summary").click()
+        widget.locator("td").first.wait_for()  # the table is filled when it is first opened
         cells = widget.locator("td").all_inner_texts()
         assert len(cells) > 4
         values = numbers(" ".join(cells).replace("\u2212", "-"))
