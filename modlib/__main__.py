@@ -14,6 +14,7 @@ from modlib import compression, data, experiments, figures, models, pruning, res
 from modlib.curves import curve_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")]
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
 Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
 Split = Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")]
@@ -22,6 +23,7 @@ Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
 Epochs = Annotated[Optional[int], typer.Option(help="another number of epochs than the recipe's")]
 BatchSize = Annotated[Optional[int], typer.Option(help="another number of images a step; the learning rate follows")]
+Seed = Annotated[int, typer.Option(help="of initial weights, order and augmentation")]
 Minutes = Annotated[Optional[float], typer.Option(help="stop in time; the same command goes on later")]
 
 
@@ -35,7 +37,7 @@ def about() -> None:
 
 @app.command()
 def curve(
-    model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
+    model: Network,
     dataset: Where = "cifar10",
     n: Annotated[int, typer.Option(help="number of images N")] = 500,
     k: Neighbours = 3,
@@ -77,12 +79,12 @@ def curve(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
+    model: Network,
     dataset: Annotated[str, typer.Option(help=", ".join(data.SPLITS))] = "cifar10",
     recipe: Recipe = "fast",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seed: Annotated[int, typer.Option(help="of initial weights, order and augmentation")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
     max_minutes: Minutes = None,
     folder: Annotated[Optional[Path], typer.Option(help="by default runs/MODEL-DATASET-RECIPE-EPOCHS-SEED")] = None,
@@ -103,7 +105,7 @@ def train(
 
 @app.command()
 def prune(
-    model: Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")],
+    model: Network,
     dataset: Where = "cifar10",
     tol: Annotated[float, typer.Option(help="a rise of Q that is not worth a layer")] = 0.01,
     n: Annotated[int, typer.Option(help="number of images N of a draw")] = 500,
@@ -182,7 +184,7 @@ def reproduce(
     recipe: Recipe = "fast",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seed: Annotated[int, typer.Option(help="of initial weights, order and augmentation")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
     max_minutes: Minutes = None,
     scale: Annotated[str, typer.Option(help="full, or smoke to try the whole way in seconds")] = "full",

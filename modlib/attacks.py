@@ -17,6 +17,7 @@ from modlib import _attack_algorithms as algorithms
 from modlib._advertorch import advertorch_algorithm
 from modlib._checks import unknown, whole_number
 from modlib.data import Images
+from modlib.features import as_floats
 
 ATTACKS = ("fgsm", "pgd", "jsma", "cw", "onepixel", "localsearch")
 # Settings of each attack, with their defaults: the keyword arguments of its algorithm.
@@ -224,8 +225,7 @@ def _one_batch(model: nn.Module, perturb: Callable, x: torch.Tensor, y: torch.Te
 
 
 def _floats(x: np.ndarray) -> torch.Tensor:
-    tensor = torch.from_numpy(np.require(x, requirements="CW"))
-    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+    return as_floats(torch.from_numpy(np.require(x, requirements="CW")))
 
 
 @torch.no_grad()

@@ -202,9 +202,12 @@ def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: l
 
 
 def _curves(result: Result) -> dict:
-    """A record of curves over N and k as the page reads it."""
+    """A record of curves over N and k, of clean or attacked images, as the page reads it."""
     settings, coords = result.settings, result.coords
-    q = np.moveaxis(result["q"], [result.values["q"]["dims"].index(d) for d in ("draw", "n", "k", "layer")], range(4))
+    dims = result.values["q"]["dims"]
+    q = result["q"] if "draw" in dims else result["q"][None]
+    dims = dims if "draw" in dims else ["draw", *dims]  # attacked images are drawn once
+    q = np.moveaxis(q, [dims.index(d) for d in ("draw", "n", "k", "layer")], range(4))
     accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
     return _head(result, settings.get("weights", "trained"), accuracy) | {
         "n": coords["n"],
@@ -230,25 +233,15 @@ def _training(result: Result) -> dict:
     } | _numbers(result["q"][None])  # fmt: skip
 
 
-def _attack(result: Result) -> dict:
-    """The curves of attacked images as the page reads them."""
-    settings, coords = result.settings, result.coords
-    strength = f", eps {255 * settings['eps']:g}/255" if "eps" in settings else ""
-    return _head(result, settings["weights"], []) | {
-        "attack": f"{settings['attack']} ({settings['protocol']}{strength})",
-        "n": coords["n"],
-        "k": coords["k"],
-        "epochs": [],
-        "layers": coords["layer"],
-        "readings": {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu")},
-    } | _numbers(result["q"][None])  # fmt: skip
-
-
-_READERS = {"curves": _curves, "attack": _attack, "training": _training}
+_READERS = {"curves": _curves, "attack": _curves, "training": _training}
 
 
 def _head(result: Result, weights: str, accuracy: list[float]) -> dict:
     settings, evidence = result.settings, result.evidence
+    attack = settings.get("attack") or "none"
+    if "protocol" in settings:
+        strength = f", eps {255 * settings['eps']:g}/255" if "eps" in settings else ""
+        attack += f" ({settings['protocol']}{strength})"
     parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
     parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
     parts += [f"seed {settings['seed']}"] if "seed" in settings else []
@@ -256,7 +249,7 @@ def _head(result: Result, weights: str, accuracy: list[float]) -> dict:
         "model": settings["model"],
         "dataset": settings["dataset"],
         "weights": weights,
-        "attack": settings.get("attack") or "none",
+        "attack": attack,
         "date": evidence["date"],
         "device": evidence["device"],
         "accuracy": accuracy,

@@ -85,7 +85,7 @@ def iter_features(
     def forward(tapped: Sequence[str], rows: slice) -> None:
         shapes.clear()
         part = x[rows].to(device)
-        part = (part.float() / 255 if part.dtype == torch.uint8 else part).to(precision)
+        part = as_floats(part).to(precision)
         hooks = [modules[name].register_forward_hook(hook_for(name, rows)) for name in tapped]
         try:
             # Named, because flags() by itself switches cuDNN off.
@@ -115,6 +115,11 @@ def iter_features(
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def as_floats(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels as floats in [0, 1]; floats as they are."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def _budget(memory: int | str | None, device: torch.device) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from modlib.attacks import ATTACKS, PROTOCOLS, attack, clip_only
 from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
-from modlib.curves import curve_grid, modularity_curve, repeat_curves
+from modlib.curves import CurveDraws, curve_grid, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
 from modlib.graph import dynamic_graph
 from modlib.models import RESNET, layer_names
@@ -19,7 +19,7 @@ from modlib.modularity import modularity
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, seconds
 from modlib.results import Result, measurement
 from modlib.similarity import linear_cka
-from modlib.training import accuracy, train
+from modlib.training import accuracy
 from modlib.zoo import load_model
 
 Network = tuple[str, str]  # model, dataset
@@ -242,9 +242,7 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     """
     names = layer_names(network)
     if criterion == "curve":
-        draws = min(5, len(images) // 500) if len(images) >= 1000 else 2
-        curves = repeat_curves(network, images, min(500, len(images) // 2), draws=draws)
-        return list(find_redundant(curves, model=network).remove)
+        return list(find_redundant(_draws(network, images, 500), model=network).remove)
     if criterion == "table1":
         blocks = {stage: [name for name in names if name.startswith(f"layer{stage}.")] for stage in (1, 2, 3)}
         return [name for stage, keep in enumerate(TABLE1, 1) for name in blocks[stage][keep:]]
@@ -253,6 +251,12 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
         return (stage3 or names)[-count:]
     plan = {"random": partial(random_plan, seed=seed), "l1": l1_plan}[criterion](network, count)
     return list(plan.remove)
+
+
+def _draws(network: nn.Module, images: Images, n: int) -> CurveDraws:
+    """Five draws of n images, or as many and as large as there are images for."""
+    n = min(n, len(images) // 2)
+    return repeat_curves(network, images, n, draws=min(5, len(images) // n))
 
 
 def _pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
@@ -266,11 +270,10 @@ def _pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     if settings["start"] == "inherited":
         campaign.train(unit, left, folder, partial(fine_tune, shorter))
     else:
-        campaign.train(unit, left, folder, train, name=unit.model, stages=shorter.architecture["stages"])
+        campaign.train(unit, left, folder, name=unit.model, stages=shorter.architecture["stages"])
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
-    n = min(PAPER_N.get(unit.dataset, 500), len(images) // 2)
-    curves = repeat_curves(tuned, images, n, draws=min(5, len(images) // n))
+    curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))
     shape = images.x.shape[1:]
     costs = [cost(each, shape) for each in (network, tuned)]
     both = ["network"]
@@ -283,7 +286,7 @@ def _pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         "seconds": (both, [seconds(each, shape) for each in (network, tuned)]),
     }
     coords = {"network": ["whole", "pruned"], "draw": range(1, len(curves.q) + 1), "layer": curves.layers, "removed": names}
-    return measurement("pruning", settings, coords, values, campaign.device, n=n, k=3, stored=weights)
+    return measurement("pruning", settings, coords, values, campaign.device, n=curves.n, k=curves.k, stored=weights)
 
 
 # ------------------------------------------------------------------------------------------------------- all of them

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # Student's t quantile, without the second that scipy.stats takes to import
 from torch import nn
 
 from modlib._checks import unknown, whole_number
@@ -90,7 +90,7 @@ def find_redundant(curve: Curve | CurveDraws, tol: float = 0.01, model: nn.Modul
     for i in range(1, len(units)):
         d = q[:, i] - q[:, best]
         rise = d.mean()
-        upper = rise + (stats.t.ppf(CONFIDENCE, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else 0)
+        upper = rise + (stdtrit(len(d) - 1, CONFIDENCE) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else 0)
         verdict = "rises" if rise > tol else "unsure" if upper > tol else "creeps" if rise > tol / 2 else "stays"
         verdict = "falls" if verdict == "stays" and rise < -tol / 2 else verdict
         why = "" if upper > tol else room.take(units[i])

@@ -9,7 +9,7 @@ from scipy import stats
 from modlib.curves import Curve, CurveDraws
 from modlib.campaign import PAPER_N
 from modlib.figures import FIGURES
-from modlib.models import RESNET, VGG
+from modlib.models import RESNET, THIN_RESNET, VGG
 from modlib.pruning import find_redundant
 from modlib.results import FOLDER, Result, find_results, paper_values
 
@@ -106,7 +106,7 @@ def _pairs(folder) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] |
 
 # ------------------------------------------------------------------------------------------ the claims of Section 4
 
-THIN = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+THIN = tuple(THIN_RESNET)
 DATASETS = ("cifar10", "cifar100", "tinyimagenet50")  # harder and harder
 
 

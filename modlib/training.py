@@ -1,6 +1,5 @@
 """Train a network, recording loss, accuracies and the modularity curve of every epoch; resumable at any time."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +14,10 @@ from tqdm.auto import tqdm
 from modlib._checks import unknown, whole_number
 from modlib.curves import modularity_curve
 from modlib.data import Images, load_images
+from modlib.features import as_floats
 from modlib.models import build_model
 from modlib.results import Result, measurement, read_result, write_result
-from modlib.zoo import load_model, load_state, save_model
+from modlib.zoo import load_model, load_state, save_model, sha256
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
     right = 0
     for start in tqdm(range(0, len(images), batch_size), "testing", disable=not progress, leave=False):
         part = images[start : start + batch_size]
-        x = torch.from_numpy(part.x).to(device)
-        logits = model(x.float() / 255 if x.dtype == torch.uint8 else x)
+        logits = model(as_floats(torch.from_numpy(part.x).to(device)))
         right += int((logits.argmax(1).cpu().numpy() == part.y).sum())
     return 100 * right / len(images)
 
@@ -215,7 +214,7 @@ class _Run:
         if stages is not None or weights:  # the settings of other runs do not name these
             self.settings["stages"] = model.architecture["stages"]
         if weights:
-            self.settings["weights_sha256"] = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+            self.settings["weights_sha256"] = sha256(weights)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov

@@ -60,7 +60,7 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
             "for an untrained network"
         )
     path = FOLDER / entries[0]["file"]
-    if _sha256(path) != entries[0]["sha256"]:
+    if sha256(path) != entries[0]["sha256"]:
         raise OSError(f"{path} is damaged (its sha256 is not the registry's); reinstall modlib")
     return _from_file(name, dataset, path, {})
 
@@ -111,15 +111,15 @@ def register(file: str | Path, entry: dict) -> None:
     Args:
         entry: what the registry tells of it; ``file`` and ``sha256`` are added here.
     """
-    content = Path(file).read_bytes()
-    entry = {**entry, "file": f"{entry['name']}-{entry['dataset']}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    entry = {**entry, "file": f"{entry['name']}-{entry['dataset']}.safetensors", "sha256": sha256(file)}
     others = [e for e in registry() if (e["name"], e["dataset"]) != (entry["name"], entry["dataset"])]
-    write_atomically(FOLDER / entry["file"], content)
+    write_atomically(FOLDER / entry["file"], Path(file).read_bytes())
     write_atomically(FOLDER / "registry.json", (json.dumps([*others, entry], indent=1) + "\n").encode())
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: str | Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Module:
