@@ -183,6 +183,7 @@ def reproduce(
     variants: Annotated[Optional[str], typer.Option(help="only these measurements of each network, with commas between")] = None,
     recipe: Recipe = "fast",
     epochs: Epochs = None,
+    tune_epochs: Annotated[Optional[int], typer.Option(help="of training a pruned network [default: as the whole one]")] = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -201,7 +202,7 @@ def reproduce(
     """
     steps = experiments.reproduce(
         figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
-        batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
+        tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
         runs=runs, out=out, progress=True,
     )  # fmt: skip
     failed = False

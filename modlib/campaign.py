@@ -66,6 +66,7 @@ class Campaign:
 
     recipe: str
     epochs: int
+    tune_epochs: int
     batch_size: int | None
     seed: int
     device: torch.device
@@ -96,14 +97,16 @@ class Campaign:
             return load_images(dataset)[count : count + count // 2]
         return load_images(dataset, count // 2, split="test")
 
-    def train(self, unit: Unit, minutes: float | None, folder: Path, train_function=train, **options) -> Result:
+    def train(
+        self, unit: Unit, minutes: float | None, folder: Path, train_function=train, epochs: int | None = None, **options
+    ) -> Result:
         """Train to the end, or raise OutOfTime; a later call goes on."""
         count = self.scale.images
         if count is not None:
             split = None if unit.dataset == "cifar10" else "train"
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
         result = train_function(
-            dataset=unit.dataset, recipe=self.recipe, folder=folder, epochs=self.epochs, batch_size=self.batch_size,
+            dataset=unit.dataset, recipe=self.recipe, folder=folder, epochs=epochs or self.epochs, batch_size=self.batch_size,
             seed=self.seed, device=self.device, max_minutes=minutes, progress=self.progress, **options,
         )  # fmt: skip
         if not result.evidence["finished"]:

@@ -45,6 +45,7 @@ def reproduce(
     *,
     recipe: str = "fast",
     epochs: int | None = None,
+    tune_epochs: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -67,6 +68,7 @@ def reproduce(
         datasets: only these datasets; by default the figure's.
         variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a.
         recipe, epochs, batch_size, seed: of :func:`modlib.training.train`.
+        tune_epochs: of training a pruned network; by default as many as the whole one had.
         device: where to train and measure.
         max_minutes: stop in time; the same call goes on later.
         scale: ``"full"``, or ``"smoke"`` to try the whole way in seconds. (Its records say so, and lie apart.)
@@ -96,9 +98,10 @@ def reproduce(
     chosen = FIGURES[figure]
     if epochs is None:
         epochs = SCALES[scale].epochs or min(RECIPES[recipe].epochs, chosen.epochs or RECIPES[recipe].epochs)
+    epochs = whole_number("epochs", epochs, 1)
     apart = () if scale == "full" else (scale,)
     campaign = Campaign(
-        recipe, whole_number("epochs", epochs, 1), batch_size, seed, torch.device(device), scale,
+        recipe, epochs, whole_number("tune_epochs", tune_epochs or epochs, 1), batch_size, seed, torch.device(device), scale,
         None if images is None else Path(images), Path(runs, *apart), Path(out, *apart), progress,
     )  # fmt: skip
 
@@ -135,4 +138,5 @@ def _units(figure: str, models: Sequence[str] | None, datasets: Sequence[str] | 
 def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> str:
     weights = settings.get("weights", "trained")
     name = campaign.run(unit) if weights == "trained" else f"{unit.model}-{unit.dataset}-{weights}-{campaign.seed}"
-    return "-".join(part for part in (experiment, name, unit.variant) if part)
+    tuned = "" if settings.get("tune_epochs") in (None, campaign.epochs) else f"{settings['tune_epochs']}-epochs"
+    return "-".join(part for part in (experiment, name, unit.variant, tuned) if part)

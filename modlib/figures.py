@@ -229,7 +229,7 @@ def _table1_variants(model: str) -> list[str]:
 
 def _pruning_settings(campaign: Campaign, unit: Unit) -> dict:
     criterion, count, start = unit.variant.split("-")
-    return _trained_settings(campaign, unit, criterion=criterion, count=int(count), start=start)
+    return _trained_settings(campaign, unit, criterion=criterion, count=int(count), start=start, tune_epochs=campaign.tune_epochs)
 
 
 def removed_layers(network: nn.Module, criterion: str, count: int, images: Images, seed: int = 0) -> list[str]:
@@ -265,12 +265,13 @@ def _pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     settings, images = _pruning_settings(campaign, unit), campaign.test_images(unit.dataset)
     names = removed_layers(network, settings["criterion"], settings["count"], images, campaign.seed)
     shorter = prune(network, names)
-    folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}"
+    folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
     left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
     if settings["start"] == "inherited":
-        campaign.train(unit, left, folder, partial(fine_tune, shorter))
+        campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
     else:
-        campaign.train(unit, left, folder, name=unit.model, stages=shorter.architecture["stages"])
+        stages = shorter.architecture["stages"]
+        campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))

@@ -129,7 +129,7 @@ def _slashed(curves: pd.Series) -> list[str]:
 
 
 def shown(claims: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`modlib.reproduction.claims`, in words."""
+    """Rows of :func:`modlib.claims.claims`, in words."""
     words = {True: "holds", False: "does not hold", None: ""}
     table = pd.DataFrame({
         "curves": claims["whose"],
@@ -141,7 +141,7 @@ def shown(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(claims: pd.DataFrame) -> str:
-    """One sentence on rows of :func:`modlib.reproduction.claims` that test the same claim.
+    """One sentence on rows of :func:`modlib.claims.claims` that test the same claim.
 
     >>> rows = [("paper", "vgg16", True), ("paper", "vgg19", False), ("ours", "vgg16", None)]
     >>> verdict(pd.DataFrame(rows, columns=["whose", "tested on", "holds"]))

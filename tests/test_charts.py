@@ -8,7 +8,7 @@ import pytest
 
 from modlib import charts
 from modlib.grid import curves_grid
-from modlib.reproduction import plateau_share
+from modlib.claims import plateau_share
 from modlib.results import find_results, measurement, write_result
 
 vl_convert = pytest.importorskip("vl_convert")
