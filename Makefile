@@ -29,9 +29,9 @@ book: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not browser"
 
-# The built book in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
+# The built book, and JupyterLab, in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
 check-book: $(READY)
-	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py
+	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py tests/test_jupyter.py
 
 # Write each notebook's .ipynb from its .md, which is the source.
 pairs: $(READY)

@@ -37,15 +37,22 @@ def curves_grid(folder=FOLDER) -> alt.LayerChart:
         f" + format({shown}[2], '.3f') + ' in the last.' : '.')"
     )
     tables = {"ns": ns, "ks": ks, "ends": ends, "columns": [proper(dataset) for dataset in DATASETS]}
+    columns = {"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"}
     return (
         _grid_layers(panels, len(names))
         .properties(
+            name="grid",
             width="container",
             height=76 * len(names),
             description=f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over "
             "layers: recorded as a solid line with its spread, the paper's dashed. Controls choose N, k, the layers, and "
             "trained or untrained networks.",
-            usermeta={"say": say, "labels": {"n": ns, "k": ks}, "embedOptions": {"renderer": "canvas"}},
+            usermeta={
+                "say": say,
+                "labels": {"n": ns, "k": ks},
+                "table": {"mark": "measured", "columns": columns},
+                "embedOptions": {"renderer": "canvas"},
+            },
         )
         .add_params(
             choice("weights", "networks ", WEIGHTS, WEIGHTS),
@@ -134,7 +141,7 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     ]
     band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
     line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
-    points = ours.mark_circle(size=10, opacity=1, color=OUR_COLOR).encode(x=x, y=y, tooltip=words)
+    points = ours.mark_circle(size=10, opacity=1, color=OUR_COLOR).properties(name="measured").encode(x=x, y=y, tooltip=words)
     printed = (
         base.transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
         .transform_flatten(["paper", "depth"])

@@ -48,7 +48,7 @@ def serve(folder: Path):
 
 
 @contextmanager
-def visit(browser: Browser, home: str, name: str, **options):
+def visit(browser: Browser, home: str, name: str, query: str = "", **options):
     """Open the page `name` of the book at `home`, with every other host blocked.
 
     On leaving, fail if anything was asked of another host, failed to load, or complained on the
@@ -76,7 +76,7 @@ def visit(browser: Browser, home: str, name: str, **options):
     page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url} {r.failure}"))
     page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status}: {r.url}"))
     try:
-        page.goto(f"{home}/{name}.html")
+        page.goto(f"{home}/{name}.html{query and '?' + query}")
         wait_until_drawn(page)
         yield page
         wait_until_drawn(page)

@@ -266,6 +266,34 @@ def test_sentence_under_a_chart_follows_the_controls(browser, home, name):
 
 
 @pytest.mark.parametrize("name", PICTURED)
+def test_a_link_leads_to_the_same_chart(browser, home, name):
+    if home.startswith("file:"):
+        pytest.skip("a browser keeps no settings in the address of a file")
+    with visit(browser, home, name) as page:
+        charts = page.locator(".book-chart").all()
+        for chart in charts:
+            for control in chart.locator("input:not([type=radio]:checked), select").all():
+                moves_picture(page, chart, control)
+        page.wait_for_timeout(400)  # the address follows after a moment
+        address, told = page.url, page.locator(".book-chart-say").all_inner_texts()
+        assert ("?" in address) == bool(charts)
+    with visit(browser, home, name, urlsplit(address).query) as page:
+        assert page.locator(".book-chart-say").all_inner_texts() == told
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_every_chart_has_its_numbers_as_a_table(browser, home, name):
+    with visit(browser, home, name) as page:
+        for chart in page.locator(".book-chart").all():
+            chart.locator("summary").click()
+            chart.locator("tbody tr").first.wait_for()
+            rows = chart.locator("tbody tr").all_inner_texts()
+            assert not [row for row in rows if re.search("undefined|NaN", row)]
+            head = chart.locator("thead th").count()
+            assert head > 1 and chart.locator("tbody tr").first.locator("th, td").count() == head
+
+
+@pytest.mark.parametrize("name", PICTURED)
 def test_theme_button_redraws_and_keeps_the_controls(browser, home, name):
     with visit(browser, home, name, color_scheme="light") as page:
         for slider in page.locator(".book-chart input[type=range]").all():

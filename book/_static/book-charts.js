@@ -1,6 +1,7 @@
 /* Draws each <div class="book-chart"> from the JSON inside it, and keeps it usable for everyone:
-   redrawn in the page's theme and width, controls with names and true values, and a sentence
-   that says what the picture shows now. window.bookCharts lists what was drawn. */
+   redrawn in the page's theme and width, controls with names and true values that are kept in the
+   address of the page, a sentence that says what the picture shows now, and its numbers as a table.
+   window.bookCharts lists what was drawn. */
 (function () {
   "use strict";
 
@@ -33,18 +34,29 @@
     }
     const picture = element("div", { class: "book-chart-picture" }, box);
     const chart = { box, spec, picture, labels: meta.labels || {}, view: null, drawn: null };
+    const bound = (spec.params || []).filter((param) => param.bind && "value" in param);
+    const saved = Object.fromEntries(bound.map((param) => [param.name, param.value]));
+    chart.setting = spec.name ? window.bookAddress.read(spec.name, saved) : saved;
+    bound.forEach((param) => {
+      if (possible(param.bind, chart.setting[param.name])) param.value = chart.setting[param.name];
+      else chart.setting[param.name] = param.value;
+    });
+    chart.write = spec.name ? window.bookAddress.writer(spec.name, saved) : () => {};
+    if (meta.table) chart.table = table(chart, meta.table);
     charts.push(chart);
     return chart;
+  }
+
+  // An address may ask for what a control does not offer.
+  function possible(bind, value) {
+    if (bind.options) return bind.options.includes(value);
+    return bind.input !== "range" || (value >= bind.min && value <= bind.max);
   }
 
   const controls = (chart) => chart.picture.querySelectorAll("input[name], select[name]");
 
   async function draw(chart) {
-    const values = {};
     if (chart.view) {
-      controls(chart).forEach((control) => {
-        values[control.name] = chart.view.signal(control.name);
-      });
       chart.finalize();
       chart.view = null;
     }
@@ -57,14 +69,22 @@
       config: { background: "transparent", axis: dark ? { gridColor: "#444" } : {} },
     });
     chart.finalize = drawn.finalize;
-    Object.entries(values).forEach(([name, value]) => drawn.view.signal(name, value));
+    Object.entries(chart.setting).forEach(([name, value]) => drawn.view.signal(name, value));
     await drawn.view.runAsync();
     chart.picture.querySelectorAll(".vega-bind").forEach((row) => name(row));
     controls(chart).forEach((control) => {
       if (control.type === "range") tellValue(chart, drawn.view, control);
     });
     tellSentence(chart, drawn.view);
+    Object.keys(chart.setting).forEach((name) =>
+      drawn.view.addSignalListener(name, (_, value) => {
+        chart.setting[name] = value;
+        chart.write(chart.setting);
+        chart.view.runAfter(() => chart.table?.fill());
+      })
+    );
     chart.view = drawn.view; // set last: a chart with a view is ready to use
+    chart.table?.fill();
   }
 
   // Vega puts a control and its value into one label: name the control alone.
@@ -99,11 +119,40 @@
     const line =
       chart.box.querySelector(".book-chart-say") ||
       element("p", { class: "book-chart-say", role: "status", "aria-live": "polite" }, chart.box);
+    chart.picture.after(line); // and before the table
     const tell = () => {
       line.textContent = view.signal("say");
     };
     view.addSignalListener("say", tell);
     tell();
+  }
+
+  // The numbers of the marks that `usermeta.table` names ({mark, columns: {field: title}}), folded away.
+  function table(chart, { mark, columns }) {
+    const words = "The numbers as a table";
+    const folded = element("details", { class: "book-chart-data" }, chart.box);
+    element("summary", {}, folded).textContent = words;
+    const area = { class: "book-chart-scroll", tabindex: "0", role: "region", "aria-label": words };
+    const rows = element("table", {}, element("div", area, folded));
+    const row = (cells, scopes, parent) => {
+      const made = element("tr", {}, parent);
+      cells.forEach((cell, i) => {
+        element(scopes[i] ? "th" : "td", scopes[i] ? { scope: scopes[i] } : {}, made).textContent = cell;
+      });
+    };
+    const shown = (value) => (typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : value);
+    const fill = () => {
+      if (!folded.open || !chart.view) return;
+      rows.replaceChildren();
+      const titles = Object.values(columns);
+      row(titles, titles.map(() => "col"), element("thead", {}, rows));
+      const body = element("tbody", {}, rows);
+      chart.view.data(`${mark}_marks`).forEach(({ datum }) => {
+        row(Object.keys(columns).map((field) => shown(datum[field])), ["row"], body);
+      });
+    };
+    folded.addEventListener("toggle", fill);
+    return { fill };
   }
 
   function redraw(chart) {

@@ -1,7 +1,7 @@
 /* Shows anywidgets on a page without a kernel: reads the widget state saved with the notebook,
    imports each widget's own module from it, and hands the module a model that only remembers.
-   Where the controls stand (the trait "setting") is kept in the address of the page, so that a
-   link leads to it. window.bookWidgets lists what is shown. */
+   Where the controls stand (the trait "setting") is kept in the address of the page.
+   window.bookWidgets lists what is shown. */
 (function () {
   "use strict";
 
@@ -10,40 +10,10 @@
 
   const shown = (window.bookWidgets = []);
 
-  // The address names a widget's control as "widget.control"; values keep the type they were saved with.
-  function fromAddress({ name, setting }) {
-    const asked = new URLSearchParams(location.search);
-    return Object.fromEntries(
-      Object.entries(setting).map(([key, saved]) => {
-        const text = asked.get(`${name}.${key}`);
-        if (text === null) return [key, saved];
-        if (typeof saved === "number") return [key, Number.isFinite(+text) ? +text : saved];
-        return [key, typeof saved === "boolean" ? text === "true" : text];
-      })
-    );
-  }
-
-  function toAddress({ name, setting }, saved) {
-    const asked = new URLSearchParams(location.search);
-    for (const [key, value] of Object.entries(setting)) {
-      if (value === saved[key]) asked.delete(`${name}.${key}`);
-      else asked.set(`${name}.${key}`, value);
-    }
-    const query = asked.size ? "?" + asked : "";
-    try {
-      history.replaceState(history.state, "", location.pathname + query + location.hash);
-    } catch {} // a browser may refuse this to files
-  }
-
-  // A slider that is dragged moves often; browsers refuse an address that changes too often.
   function followAddress(model, state) {
-    const saved = state.setting;
-    let timer;
-    state.setting = fromAddress(state);
-    model.on("change:setting", () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => toAddress(state, saved), 200);
-    });
+    const write = window.bookAddress.writer(state.name, state.setting);
+    state.setting = window.bookAddress.read(state.name, state.setting);
+    model.on("change:setting", () => write(state.setting));
   }
 
   function bytes(base64) {
