@@ -192,18 +192,22 @@ def reproduce(
     images: Annotated[Optional[Path], typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
+    jobs: Annotated[int, typer.Option(help="units measured at the same time, each in a process of its own")] = 1,
+    backend: Annotated[Optional[str], typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
+    scheduler: Annotated[Optional[str], typer.Option(help="address of the Dask scheduler")] = None,
 ) -> None:
     """Measure what a figure of the paper shows, for every network that is not recorded yet.
 
     Networks are trained where they have to be, one after another, the most telling first. Stop it whenever you like:
-    the same command goes on. What cannot be done is reported and left for another time.
+    the same command goes on. What cannot be done is reported and left for another time. Several at a time: --jobs, or
+    --backend dask --scheduler ADDRESS for workers on many machines that share the folders.
 
     Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`
     """
     steps = experiments.reproduce(
         figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
         tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
-        runs=runs, out=out, progress=True,
+        runs=runs, out=out, progress=True, jobs=jobs, backend=backend, scheduler=scheduler,
     )  # fmt: skip
     failed = False
     for step in steps:

@@ -1,10 +1,12 @@
 """What the measurements of all figures share: how much is measured, and the trained networks it is measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from modlib.data import Images, load_images
@@ -105,10 +107,12 @@ class Campaign:
         if count is not None:
             split = None if unit.dataset == "cifar10" else "train"
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
-        result = train_function(
-            dataset=unit.dataset, recipe=self.recipe, folder=folder, epochs=epochs or self.epochs, batch_size=self.batch_size,
-            seed=self.seed, device=self.device, max_minutes=minutes, progress=self.progress, **options,
-        )  # fmt: skip
+        with alone(folder, minutes):
+            result = train_function(
+                dataset=unit.dataset, recipe=self.recipe, folder=folder, epochs=epochs or self.epochs,
+                batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=minutes,
+                progress=self.progress, **options,
+            )  # fmt: skip
         if not result.evidence["finished"]:
             raise OutOfTime(f"trained {len(result.coords['epoch'])} of {result.settings['epochs']} epochs")
         return result
@@ -125,10 +129,26 @@ class Campaign:
                 if asked.items() <= entry.items():
                     record = read_result(FOLDER / f"training-{self.run(unit)}.json")
                     return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
-        record = self.train(unit, minutes, folder, name=unit.model)
-        write_result(record, self.out / f"training-{self.run(unit)}.json")
+        with alone(folder, minutes):
+            record = self.train(unit, minutes, folder, name=unit.model)
+            write_result(record, self.out / f"training-{self.run(unit)}.json")
         network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
         return network.to(self.device), record, "as trained"
+
+
+@contextmanager
+def alone(folder: Path, minutes: float | None) -> Iterator[None]:
+    """Of several workers that need the same run, one trains it and the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock", is_singleton=True)  # the system opens the lock of a process that dies
+    try:
+        lock.acquire(timeout=-1 if minutes is None else 60 * minutes)
+    except Timeout:
+        raise OutOfTime(f"another worker is still training {folder.name}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def untrained(model: str, dataset: str, seed: int = 0) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import numpy as np
 
+from modlib import attack_records
 from modlib.curves import Curve
 from modlib.models import RESNET, VGG
 from modlib.pruning import find_redundant
@@ -57,7 +58,7 @@ def plateaus(curves: Mapping[str, np.ndarray], *, tol: float = 0.01) -> alt.Laye
     )
     y = alt.Y("q:Q", title="modularity Q")
     kinds = ["rises", "plateau or fall"]
-    points = data.mark_point(size=70, filled=True, opacity=1).encode(
+    points = data.mark_point(size=70, filled=True, opacity=1).properties(name="layers").encode(
         x=x,
         y=y,
         color=alt.Color("layer:N", scale=alt.Scale(domain=kinds, range=[OUR_COLOR, PAPER_COLOR])),
@@ -86,12 +87,18 @@ def plateaus(curves: Mapping[str, np.ndarray], *, tol: float = 0.01) -> alt.Laye
     return (
         (data.mark_line(color=INK, strokeWidth=1).encode(x=x, y=y) + points)
         .properties(
+            name="plateaus",
             width="container",
             height=280,
             title=alt.Title(alt.expr("curve")),
             description="One modularity curve; layers that rise by no more than the tolerance above the highest layer "
             "kept before them are marked as squares. Controls choose the curve and the tolerance.",
-            usermeta={"say": say, "labels": {"tol": tables["tolerances"]}, "embedOptions": {"renderer": "canvas"}},
+            usermeta={
+                "say": say,
+                "labels": {"tol": tables["tolerances"]},
+                "table": {"mark": "layers", "columns": {"depth": "layer", "q": "Q", "layer": "it"}},
+                "embedOptions": {"renderer": "canvas"},
+            },
         )
         .add_params(
             choice("curve", "curve ", names, names),
@@ -155,7 +162,7 @@ def epochs(records: Sequence[Result]) -> alt.LayerChart:
         legend=alt.Legend(orient="bottom", title=None, symbolType="circle"),
     )
     now = curves.transform_filter(here).transform_calculate(what="'Q of the layer'")
-    points = now.mark_circle(size=60, opacity=1).encode(
+    points = now.mark_circle(size=60, opacity=1).properties(name="layers").encode(
         x=x,
         y=y,
         color=color,
@@ -189,18 +196,113 @@ def epochs(records: Sequence[Result]) -> alt.LayerChart:
         "deep": [r["q"][:, -1].round(4).tolist() for r in records],
         "accuracy": [row["reached"] for row in rows],
     }
+    table = {"mark": "layers", "columns": {"depth": "layer", "q": "Q"}}
     return layers.properties(
+        name="epochs",
         width="container",
         height=320,
         title=alt.Title(alt.expr(f"run + ': after epoch ' + {at}")),
         description="Modularity over the layers of a network after one epoch of its training, and test accuracy as a "
         "diamond at the right, on the same scale; all other epochs as faint dots. Controls choose the training run and "
         "the epoch.",
-        usermeta={"say": say, "embedOptions": {"renderer": "canvas"}},
+        usermeta={"say": say, "table": table, "embedOptions": {"renderer": "canvas"}},
     ).add_params(
         choice("run", "network ", runs, runs),
         slider("epoch", "epoch ", 1, max(tables["lasts"]), 1),
         *tables_of(tables),
+    )
+
+
+def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
+    """The modularity curve of attacked images for each strength of an attack, and of the same images before.
+
+    Args:
+        attacks: name -> strength eps, pixels in [0, 1] -> record of an attack; the first is shown first.
+
+    Raises:
+        ValueError: if no two strengths are recorded.
+    """
+    eps = sorted({each for records in attacks.values() for each in records})
+    if len(eps) < 2:
+        raise ValueError(f"attacks must hold records of two strengths or more; got {len(eps)}")
+    names, rows, told = list(attacks), [], []
+    for name, records in attacks.items():
+        told.append([None] * len(eps))
+        for strength, record in records.items():
+            attacked, clean = (q.round(4).tolist() for q in attack_records.curves(record))
+            at, depth = eps.index(strength), list(range(1, len(clean) + 1))
+            rows.append({"attack": name, "at": at, "depth": depth, "attacked": attacked, "clean": clean})
+            share = {"success": round(float(record["success"]), 4), "n": record.coords["n"][-1]}
+            told[-1][at] = share | {"attacked": attacked[-1], "clean": clean[-1]}
+    chosen = (
+        alt.Chart(alt.Data(values=rows))
+        .transform_filter("datum.attack == attack")
+        .transform_flatten(["depth", "attacked", "clean"])
+    )
+    x = alt.X(
+        "depth:Q",
+        title="layer",
+        scale=alt.Scale(zero=False, nice=False, padding=12),
+        axis=alt.Axis(tickMinStep=1, grid=False),
+    )
+    lowest = min(0, *(min(row["attacked"] + row["clean"]) for row in rows))
+    scale = alt.Scale(domain=[lowest, 1], nice=False)
+    y = alt.Y("q:Q", title="modularity Q", scale=scale)
+    kinds = ["attacked", "before"]
+    color = alt.Color("images:N", scale=alt.Scale(domain=kinds, range=[PAPER_COLOR, OUR_COLOR]))
+    shape = alt.Shape(
+        "images:N",
+        scale=alt.Scale(domain=kinds, range=["square", "circle"]),
+        legend=alt.Legend(orient="bottom", title=None),
+    )
+    now = (
+        chosen.transform_filter("datum.at == strength")
+        .transform_fold(["attacked", "clean"], as_=["kind", "q"])
+        .transform_calculate(images="datum.kind == 'clean' ? 'before' : 'attacked'")
+    )
+    points = now.mark_point(size=60, filled=True, opacity=1).properties(name="layers").encode(
+        x=x,
+        y=y,
+        color=color,
+        shape=shape,
+        tooltip=[
+            alt.Tooltip("images:N", title="images"),
+            alt.Tooltip("depth:Q", title="layer"),
+            alt.Tooltip("q:Q", title="Q", format=".3f"),
+        ],
+    )
+    others = chosen.mark_circle(size=16, opacity=0.25, color=INK).encode(
+        x=x, y=alt.Y("attacked:Q", title="modularity Q", scale=scale)
+    )
+    shown = "told[indexof(names, attack)][strength]"
+    say = (
+        f"attack + ', eps ' + eps[strength] + (isValid({shown}) ? ': ' + format({shown}.success, '.0%')"
+        " + ' of the correctly classified images change class. Q of the last layer is '"
+        f" + format({shown}.attacked, '.3f') + ' for ' + {shown}.n + ' of these, and was '"
+        f" + format({shown}.clean, '.3f') + ' before.' : ': not measured.')"
+    )
+    labels = [f"{255 * each:g}/255" for each in eps]
+    return (
+        (others + now.mark_line(strokeWidth=2).encode(x=x, y=y, color=color) + points)
+        .properties(
+            name="strengths",
+            width="container",
+            height=300,
+            title=alt.Title(alt.expr("attack + ', eps ' + eps[strength]")),
+            description="Modularity over the layers of a network for attacked images and for the same images before "
+            "the attack; the attacked ones of all other strengths as faint dots. Controls choose attack and strength.",
+            usermeta={
+                "say": say,
+                "labels": {"strength": labels},
+                "table": {"mark": "layers", "columns": {"images": "images", "depth": "layer", "q": "Q"}},
+                "embedOptions": {"renderer": "canvas"},
+            },
+        )
+        .add_params(
+            choice("attack", "attack ", names, names),
+            slider("strength", "strength ", 0, len(eps) - 1, 0),
+            *tables_of({"names": names, "eps": labels, "told": told}),
+        )
     )
 
 

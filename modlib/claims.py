@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from modlib import attack_records, pruning_records
+from modlib._claims_section5 import layer_difference, printed_differences, pruning, recorded_differences
 from modlib.curves import Curve
 from modlib.models import RESNET, THIN_RESNET, VGG
 from modlib.pruning import find_redundant
+from modlib.report import proper
 from modlib.reproduction import DATASETS, OURS, K, best_record, recorded_curve
 from modlib.results import FOLDER, paper_values
 
@@ -16,7 +19,7 @@ THIN = tuple(THIN_RESNET)
 
 
 def claims(folder=FOLDER) -> pd.DataFrame:
-    """What Sections 4.1 and 4.3 observe, tested by a rule on the paper's curves and on ours.
+    """What Sections 4 and 5 and Appendix A.3 observe, tested by a rule on the paper's curves and on ours.
 
     Columns: section, claim, rule (when it holds), whose ("paper" or "ours"), tested on, number (what was measured),
     holds (True, False, or None where it was not measured).
@@ -26,6 +29,14 @@ def claims(folder=FOLDER) -> pd.DataFrame:
         rows += [(whose, *row) for test in (_rise, _plateaus_with_depth, _plateaus_with_data) for row in test(curves)]
     for whose, trainings in (("paper", _printed_trainings()), ("ours", _recorded_trainings(folder))):
         rows += [(whose, *row) for row in _training(trainings)]
+    for whose, attacks in (("paper", _printed_attacks()), ("ours", _recorded_attacks(folder))):
+        rows += [(whose, *row) for row in _adversarial(attacks)]
+    for whose, settings in (("paper", _printed_settings()), ("ours", _recorded_settings(folder))):
+        rows += [(whose, *row) for row in _ablation(settings)]
+    for whose, differences in (("paper", printed_differences()), ("ours", recorded_differences(folder))):
+        rows += [(whose, *row) for row in layer_difference(differences)]
+    for whose, variants in (("paper", pruning_records.printed()), ("ours", pruning_records.variants(folder))):
+        rows += [(whose, *row) for row in pruning(variants)]
     columns = ["whose", "section", "claim", "rule", "tested on", "number", "holds"]
     table = pd.DataFrame(rows, columns=columns).sort_values(["section", "claim"], kind="stable", ignore_index=True)
     for printed, stand_in in OURS.items():  # the paper's curves keep the name of its dataset
@@ -123,6 +134,101 @@ def _training(trainings: Trainings) -> Iterator[tuple]:
         yield *shallow, model, f"{first:.3f} and {last:.3f} over {len(q)} epochs", bool(first < last / 4)
         test = stats.spearmanr(q[:, -1], accuracy, alternative="greater")
         yield *deep, model, f"correlation {test.statistic:.2f}", bool(test.pvalue < 0.05)
+
+
+Attacks = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # network -> attack -> Q (layers,) after it and before
+TIE = 0.02  # about twice the spread over draws of Q in the last layer
+ORDER = (("onepixel",), ("cw",), ("pgd", "localsearch", "jsma"), ("fgsm",))  # as the curves of Fig. 6a end, from the top
+
+
+def _printed_attacks() -> Attacks:
+    return {
+        model: {name: (np.array(q), np.array(curves["normal"])) for name, q in curves.items() if name != "normal"}
+        for model, curves in paper_values("fig6a").items()
+    }
+
+
+def _recorded_attacks(folder) -> Attacks:
+    found: Attacks = {}
+    for model in (*paper_values("fig6a"), *THIN):
+        records = attack_records.recorded(model, folder)
+        records.pop(attack_records.CLIP, None)
+        for (name, protocol), record in records.items():
+            found.setdefault(f"{model} ({protocol})", {})[name] = attack_records.curves(record)
+        if not records and model not in THIN:
+            found[model] = {}
+    return found
+
+
+def _adversarial(attacks: Attacks) -> Iterator[tuple]:
+    lower = "4.2", "adversarial curves peak lower", f"the highest Q is at least {TIE} below that of the clean images, for every attack"
+    falls = proper(" > ".join(", ".join(names) for names in ORDER))
+    order = "4.2", "the attacks end in one order", f"Q of the last layer: {falls}; less than {TIE} apart is a tie"
+    for network, curves in attacks.items():
+        peaks = {name: (after.max(), before.max()) for name, (after, before) in curves.items()}
+        number = ", ".join(f"{name} {after:.3f} (clean {before:.3f})" for name, (after, before) in peaks.items())
+        holds = all(bool(before - after >= TIE) for after, before in peaks.values()) if peaks else None
+        yield *lower, network, number or "not measured", holds
+        last = {name: after[-1] for name, (after, _) in curves.items()}
+        number = " > ".join(f"{name} {last[name]:.3f}" for name in sorted(last, key=last.get, reverse=True))
+        tiers = [[last[name] for name in names if name in last] for names in ORDER]
+        tiers = [tier for tier in tiers if tier]
+        ordered = all(bool(max(below) - min(above) < TIE) for i, above in enumerate(tiers) for below in tiers[i + 1 :])
+        yield *order, network, number or "not measured", ordered if len(tiers) > 1 else None
+
+
+Settings = dict[str, dict[str, dict[int, np.ndarray]]]  # network -> "n" or "k" -> its value -> Q of the layers
+
+
+def _printed_settings() -> Settings:
+    found: Settings = {}
+    for figure in ("fig7a_n", "fig7b_k"):
+        for curve, q in paper_values(figure).items():
+            model, name, value = curve.replace("=", "/").split("/")
+            found.setdefault(model, {}).setdefault(name, {})[int(value)] = np.array(q)
+    return found
+
+
+def _recorded_settings(folder) -> Settings:
+    found: Settings = {model: {"n": {}, "k": {}} for model in _printed_settings()}
+    for model in (*found, *VGG, *RESNET, *THIN):
+        if record := best_record("curves", model, "cifar10", folder, weights="trained"):
+            grid = {name: record.coords[name] for name in ("n", "k")}
+            found[model] = {name: {v: recorded_curve(record, **{name: v}).mean for v in grid[name]} for name in grid}
+    return found
+
+
+def _ablation(settings: Settings) -> Iterator[tuple]:
+    early = "4.4", "a smaller N lowers the early layers", "rank correlation of N and the mean Q of the shallower half > 0, p < 0.05"
+    late = "4.4", "N matters less in the last layer", "over N, Q of the last layer spans less than half of what the shallower half spans on average"
+    small = "4.4", "k hardly changes Q", "from k = 3 to 11, Q of no layer spans more than 0.05"
+    order = "4.4", "N and k keep the tendency of the curve", "rank correlation with the curve at N = 500, k = 3 at least 0.9, for every N, and k from 3 to 11"
+    large = "A.3", "a large k keeps the tendency of the curve", "rank correlation with the curve at k = 3 at least 0.9, for every k above 11"
+    for model, axes in settings.items():
+        n, k = axes["n"], {value: q for value, q in axes["k"].items() if 3 <= value <= 11}
+        beyond = {value: q for value, q in axes["k"].items() if value > 11}
+        if len(n) < 4 or len(k) < 2:
+            yield from ((*said, model, "not measured", None) for said in (early, late, small, order, large))
+            continue
+        values = np.array([*n.values()])
+        shallow = values[:, : values.shape[1] // 2]
+        test = stats.spearmanr([*n], shallow.mean(1), alternative="greater")
+        means = f"{shallow[0].mean():.3f} at N = {min(n)}, {shallow[-1].mean():.3f} at N = {max(n)}"
+        yield *early, model, f"correlation {test.statistic:.2f} ({means})", bool(test.pvalue < 0.05)
+        first, last = np.ptp(shallow, axis=0).mean(), np.ptp(values[:, -1])
+        yield *late, model, f"{last:.3f} and {first:.3f}", bool(last < first / 2)
+        spans = np.ptp([*k.values()], axis=0)
+        yield *small, model, f"{spans.max():.3f} in layer {spans.argmax() + 1} of {len(spans)}", bool(spans.max() <= 0.05)
+        yield *order, model, *_agreement([(n, n[500], "N"), (k, k[3], "k")])
+        if beyond:  # the paper's values are not at hand
+            yield *large, model, *_agreement([(beyond, k[3], "k")])
+
+
+def _agreement(groups) -> tuple[str, bool]:
+    """The lowest rank correlation of curves with the one they are compared with; whether it is at least 0.9."""
+    found = [(stats.spearmanr(q, base).statistic, f"{name} = {value}") for curves, base, name in groups for value, q in curves.items()]
+    least, where = min(found)
+    return f"correlation at least {least:.2f} ({where})", bool(least >= 0.9)
 
 
 def _listed(models, dataset: str) -> str:

@@ -68,7 +68,7 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
         y: (N,) integer labels.
         k: neighbours of each node, 1 <= k < N.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: of :func:`modlib.iter_features` (``batch_size``, ``memory``, ``progress``).
+        **options: of :func:`modlib.dynamic_graph` (``memory``, ``resume``, ``sketch``, ``batch_size``, ``progress``).
 
     Raises:
         ValueError: as :func:`iter_features`, :func:`knn_graph` and :func:`modularity` do, labels and k before the model runs.
@@ -124,7 +124,7 @@ def repeat_curves(
         images: the pool, of at least ``draws * n`` samples: no two draws share one.
         seed: shuffle the pool by this seed; without it the draws are the pool's first batches of n in order, which is
             the protocol of the authors' code.
-        **options: of :func:`modlib.iter_features`.
+        **options: of :func:`modlib.dynamic_graph`.
 
     >>> import modlib
     >>> draws = repeat_curves(modlib.load_model("resnet20"), modlib.load_images("cifar10"), n=100, draws=3)
@@ -154,7 +154,7 @@ def curve_grid(
             not, each draw is a random subset of its own. Such draws share images, so their spread is too small.
         n: numbers of samples N.
         k: numbers of neighbours, each smaller than every N.
-        **options: of :func:`modlib.iter_features`.
+        **options: of :func:`modlib.dynamic_graph`.
 
     >>> import modlib
     >>> images = modlib.load_images("cifar10")

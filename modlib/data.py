@@ -183,8 +183,8 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader never meets half a file."""
-    temporary = path.with_name(path.name + ".part")
+    """Write beside, then rename: a reader never meets half a file, nor do two writers."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     temporary.write_bytes(content)
     temporary.replace(path)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ import torch
 from modlib._checks import unknown, whole_number
 from modlib.campaign import SCALES, Campaign, OutOfTime, Unit
 from modlib.data import SPLITS
-from modlib.figures import FIGURES
+from modlib.figures import FIGURES, Figure
 from modlib.models import MODELS
+from modlib.parallel import LOSSES, spread
 from modlib.results import FOLDER, Result, find_results, write_result
 from modlib.training import RECIPES
 
@@ -55,6 +57,9 @@ def reproduce(
     runs: str | Path = "runs",
     out: str | Path = "results",
     progress: bool = False,
+    jobs: int = 1,
+    backend: str | None = None,
+    scheduler: str | None = None,
 ) -> Iterator[Step]:
     """Measure what a figure or table of the paper shows, the most telling networks first, and record it.
 
@@ -76,12 +81,19 @@ def reproduce(
         runs: folder of training runs.
         out: folder of the records.
         progress: show bars.
+        jobs: units measured at the same time, each in a process of its own.
+        backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
+            (workers of one thread each, that see ``runs`` and ``out`` under the same paths and have modlib installed).
+        scheduler: address of Dask's scheduler.
 
     Yields:
-        Step, one a unit.
+        Step, one a unit; with jobs or a backend in the order in which they finish. Each worker writes its records
+        itself, all or nothing. A worker that is lost costs one unit: it is measured again by another, and failed if
+        that one is lost too.
 
     Raises:
-        ValueError: for an unknown figure, model, dataset, recipe or scale, or fig5 without images.
+        ValueError: for an unknown figure, model, dataset, recipe or scale, fig5 without images, or Dask
+            without a scheduler.
     """
     names = [("figure", figure, FIGURES), ("scale", scale, SCALES), ("recipe", recipe, RECIPES)]
     names += [("model", model, MODELS) for model in models or ()]
@@ -99,32 +111,43 @@ def reproduce(
     if epochs is None:
         epochs = SCALES[scale].epochs or min(RECIPES[recipe].epochs, chosen.epochs or RECIPES[recipe].epochs)
     epochs = whole_number("epochs", epochs, 1)
+    jobs = whole_number("jobs", jobs, 1)
     apart = () if scale == "full" else (scale,)
+    many = jobs > 1 or backend is not None
+    runs, out = (Path(path, *apart) for path in (runs, out))
+    if many:  # workers stand in other folders, and their bars would run into each other
+        runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
     campaign = Campaign(
         recipe, epochs, whole_number("tune_epochs", tune_epochs or epochs, 1), batch_size, seed, torch.device(device), scale,
-        None if images is None else Path(images), Path(runs, *apart), Path(out, *apart), progress,
+        None if images is None else Path(images), runs, out, progress,
     )  # fmt: skip
+    units = [unit for unit in units if not variants or unit.variant in variants]
+    step = partial(_step, campaign, chosen, max_minutes, time.time())
+    yield from spread(step, _lost, units, jobs, backend, scheduler, out) if many else map(step, units)
 
-    end = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    for unit in units:
-        if variants and unit.variant not in variants:
-            continue
-        settings = chosen.settings(campaign, unit)
-        found = [r for folder in (campaign.out, FOLDER) for r in find_results(chosen.experiment, folder, **settings)]
-        if found:
-            yield Step(unit, "recorded", found[0])
-            continue
-        left = None if end is None else (end - time.monotonic()) / 60
-        try:
-            if left is not None and left <= 0:
-                raise OutOfTime(f"max_minutes={max_minutes} are over")
-            result = chosen.measure(campaign, unit, left)
-            write_result(result, campaign.out / f"{_file(chosen.experiment, campaign, unit, settings)}.json")
-            yield Step(unit, "measured", result)
-        except OutOfTime as reason:
-            yield Step(unit, "out of time", note=str(reason))
-        except (ValueError, OSError, MemoryError, ArithmeticError, torch.OutOfMemoryError) as error:
-            yield Step(unit, "failed", note=str(error))
+
+def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
+    """Find the record of a unit, or measure it."""
+    settings = figure.settings(campaign, unit)
+    found = [r for folder in (campaign.out, FOLDER) for r in find_results(figure.experiment, folder, **settings)]
+    if found:
+        return Step(unit, "recorded", found[0])
+    left = None if max_minutes is None else max_minutes - (time.time() - began) / 60
+    try:
+        if left is not None and left <= 0:
+            raise OutOfTime(f"max_minutes={max_minutes} are over")
+        result = figure.measure(campaign, unit, left)
+        write_result(result, campaign.out / f"{_file(figure.experiment, campaign, unit, settings)}.json")
+        return Step(unit, "measured", result)
+    except OutOfTime as reason:
+        return Step(unit, "out of time", note=str(reason))
+    except (ValueError, OSError, MemoryError, ArithmeticError, torch.OutOfMemoryError) as error:
+        return Step(unit, "failed", note=str(error))
+
+
+def _lost(unit: Unit) -> Step:
+    note = f"it took {LOSSES} workers with it, which were killed or ran out of memory. Give it more, or run it alone"
+    return Step(unit, "failed", note=note)
 
 
 def _units(figure: str, models: Sequence[str] | None, datasets: Sequence[str] | None) -> list[Unit]:

@@ -1,5 +1,7 @@
 """Run images through a model and take the features of its layers, one (N, M) matrix a layer."""
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,6 +22,7 @@ def iter_features(
     *,
     batch_size: int = 250,
     memory: int | str | None = None,
+    spool: bool = False,
     progress: bool = False,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The features of layers, as a stream of (layer name, matrix).
@@ -35,6 +38,8 @@ def iter_features(
         layers: names of modules, as in ``model.named_modules()``; by default :func:`modlib.layer_names`.
         batch_size: images at a time.
         memory: bytes the features of one pass may fill, or a size such as ``"5GiB"``; by default half of what is free.
+        spool: write the features of a layer that ``memory`` does not hold to a temporary file (in ``$TMPDIR``), mapped
+            into memory: one such layer at a time, on the CPU, gone with the last reference to it.
         progress: show a bar over the batches.
 
     Yields:
@@ -42,7 +47,8 @@ def iter_features(
 
     Raises:
         ValueError: for an unknown layer, one that runs never or several times in a pass, or images of a wrong shape.
-        MemoryError: if ``memory`` does not hold the features of one layer.
+        MemoryError: if ``memory`` does not hold the features of one layer, with ``spool`` those of one batch.
+        OSError: if the disk does not hold a layer either.
 
     >>> import modlib
     >>> images = modlib.load_images("cifar10", n=50)
@@ -106,8 +112,12 @@ def iter_features(
         except RuntimeError as error:
             raise ValueError(f"model cannot take x of shape {tuple(x.shape)} and type {x.dtype}: {error}") from error
         widths = {name: shapes[name][1] for name in names}
-        for group in _passes(widths, len(x), _budget(memory, device)):
-            matrices.update((name, torch.empty(len(x), widths[name], device=device)) for name in group)
+        room = budget(memory, device)
+        for group in _passes(widths, len(x), room, min(batch_size, len(x)) if spool else len(x)):
+            for name in group:
+                shape = len(x), widths[name]
+                fits = 4 * len(x) * widths[name] <= room
+                matrices[name] = torch.empty(shape, device=device) if fits else _on_disk(*shape)
             for start in tqdm(range(0, len(x), batch_size), "features", disable=not progress, leave=False):
                 forward(group, slice(start, start + batch_size))
             for name in group:
@@ -122,7 +132,7 @@ def as_floats(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
-def _budget(memory: int | str | None, device: torch.device) -> int:
+def budget(memory: int | str | None, device: torch.device) -> int:
     """Bytes that features may fill."""
     if memory is not None:
         return size_in_bytes(memory)
@@ -130,19 +140,38 @@ def _budget(memory: int | str | None, device: torch.device) -> int:
     return free // 2
 
 
-def _passes(widths: dict[str, int], n: int, budget: int) -> list[list[str]]:
-    """Layers in order, cut into runs whose features fit in the budget together."""
+def _passes(widths: dict[str, int], n: int, budget: int, least: int) -> list[list[str]]:
+    """Layers in order, cut into runs whose features fit in the budget together; of each, so many samples must."""
     passes, room = [[]], budget
     for name, width in widths.items():
-        size = n * width * 4
-        if size > budget:
+        size, smallest = 4 * n * width, 4 * least * width
+        if smallest > budget:
             raise MemoryError(
-                f"memory={budget:,} bytes does not hold layer {name!r}: {n:,} samples x {width:,} features take "
-                f"{size:,} bytes. Give more memory or fewer samples"
+                f"memory={budget:,} bytes does not hold layer {name!r}: {least:,} samples x {width:,} features take "
+                f"{smallest:,} bytes. Give more memory or {'fewer samples' if least == n else 'a smaller batch_size'}"
             )
         if size > room:
             passes.append([])
             room = budget
         passes[-1].append(name)
         room -= size
-    return passes
+    return [group for group in passes if group]
+
+
+def _on_disk(n: int, width: int) -> torch.Tensor:
+    """An (n, width) float32 tensor in a file without a name; the system keeps of it in memory what there is room for.
+
+    The file goes with the tensor, even if the process dies.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 4 * n * width)  # a full disk is an error here, later a crash
+            else:
+                file.truncate(4 * n * width)
+            return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(n, width)))
+    except OSError as error:
+        raise OSError(
+            f"{tempfile.gettempdir()} does not hold {4 * n * width:,} bytes of features ({error.strerror}). "
+            "Let TMPDIR name a folder with more room, or give more memory"
+        ) from None

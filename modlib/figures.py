@@ -13,7 +13,8 @@ from modlib.attacks import ATTACKS, PROTOCOLS, attack, clip_only
 from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
 from modlib.curves import CurveDraws, curve_grid, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
-from modlib.graph import dynamic_graph
+from modlib.features import iter_features
+from modlib.graph import knn_graph
 from modlib.models import RESNET, layer_names
 from modlib.modularity import modularity
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, seconds
@@ -179,8 +180,12 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     n = sorted(set(n))
 
     def grid(x) -> np.ndarray:
-        graphs = [dynamic_graph(network, x[:each], max(campaign.scale.k), layers) for each in n]
-        return np.array([[modularity(g.nearest(k), clean.y[: g.graphs[0].n]) for k in campaign.scale.k] for g in graphs])
+        """Q over n, k and layers. The first n images of one pass serve every n."""
+        stream = iter_features(network, x[: n[-1]], layers)
+        graphs = ([knn_graph(features[:each], max(campaign.scale.k)) for each in n] for _, features in stream)
+        ks = campaign.scale.k
+        q = [[[modularity(graph.nearest(k), clean.y[: graph.n]) for k in ks] for graph in layer] for layer in graphs]
+        return np.moveaxis(q, 0, -1)
 
     values |= {"q": (["n", "k", "layer"], grid(attacked.x)), "clean": (["n", "k", "layer"], grid(clean.x))}
     coords = {"n": n, "k": campaign.scale.k, "layer": layers, **readings}
@@ -306,7 +311,7 @@ FIGURES = {
     "fig6a": Figure("attack", _ATTACKED, _attack_settings, _attack, _attack_variants),
     "strength": Figure("attack", _ATTACKED, _attack_settings, _attack, _strength_variants),
     "fig6b": Figure("training", _PAIR, Campaign.training, _training, epochs=30),
-    "fig8": Figure("similarity", [(m, "cifar10") for m in ("resnet56", "vgg19", "resnet152")], _trained_settings, _similarity),
+    "fig8": Figure("similarity", [(m, "cifar10") for m in ("resnet56", "vgg19", "resnet152", "vgg11")], _trained_settings, _similarity),
     "fig9": Figure("pruning", _FIG9, _pruning_settings, _pruning, _pruning_variants),
     "fig10": Figure("pruning", _VGG11, _pruning_settings, _pruning, _pruning_variants),
     "table1": Figure("pruning", [("resnet56", "cifar10")], _pruning_settings, _pruning, _table1_variants),

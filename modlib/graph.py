@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from modlib._checks import unknown, whole_number
+from modlib import resume as stored
+from modlib._checks import size_in_bytes, unknown, whole_number
+from modlib.approximate import descend, sketched
 from modlib.features import iter_features
-
-PANEL_BYTES = 256 * 2**20  # similarities held at a time: bounds the memory, does not change the result
-
-TRIANGLE_ROWS = 128  # rows of one product: enough for it to run at full speed
+from modlib.models import layer_names
+from modlib.search import nearest, panel_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,23 +99,34 @@ class DynamicGraph:
 
 
 @torch.no_grad()
-def knn_graph(features, k: int = 3) -> KnnGraph:
+def knn_graph(features, k: int = 3, *, sketch: int | None = None, search: str = "exact", seed: int = 0) -> KnnGraph:
     """The cosine k-NN graph of N feature vectors (Eq. 3).
 
     Each node points to its k most similar others, itself excluded; the weight of the edge is the cosine similarity
-    r_j . r_k / (|r_j| |r_k|). Equal similarities go to the lower index; non-positive ones make no edge (weight 0).
+    r_j . r_k / (|r_j| |r_k|). Similarities that differ by less than 1e-12 are equal and go to the lower index;
+    non-positive ones make no edge (weight 0).
+
+    The search is exact: it multiplies in float32 and decides in float64 what float32 leaves in doubt, so that the
+    neighbours do not depend on the device, the number of threads or how the work is divided; weights do by up to 2e-6.
 
     Args:
         features: (N, M) array or tensor, N >= 2 samples of M numbers each; searched on the device it lies on, in
             float32 (float64 where the features are float64).
         k: neighbours of each node, 1 <= k < N.
+        sketch: an approximation: project the features at random onto so many numbers first. A similarity r is then
+            estimated, with a standard deviation of about (1 - r^2) / sqrt(sketch). It takes one gathered addition a
+            feature, about as long as a hundred multiply-adds, and saves N/2 (1 - sketch/M) multiply-adds a feature: it
+            pays from N of a few hundred where M is several times the sketch.
+        search: ``"exact"``, whose time grows with N^2 M; or ``"pynndescent"``, which finds most of the nearest
+            neighbours in time nearly proportional to N M, for N beyond 100,000 (on the CPU; needs that package).
+        seed: of the sketch and of pynndescent.
 
     Returns:
         KnnGraph with ``neighbors`` and ``weights`` of shape (N, k), on the host.
 
     Raises:
         ValueError: if ``features`` is not a matrix of at least two rows, holds NaN or infinity or a row of zeros, or
-            ``k`` is out of range.
+            ``k`` is out of range; for an unknown search.
 
     >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
     [[1], [0], [1]]
@@ -126,23 +138,12 @@ def knn_graph(features, k: int = 3) -> KnnGraph:
     k = _check_k(k, n, "features")
     if x.dtype != torch.float64:
         x = x.float()
-    norms = _norms(x)
-    if norms.dtype != x.dtype:  # lengths that float32 products would not survive: make every row a unit vector first
-        x, norms = (x / norms[:, None]).to(x.dtype), torch.ones(n, dtype=x.dtype, device=x.device)
-
-    neighbors = np.empty((n, k), np.int64)
-    weights = np.empty((n, k), np.float64 if x.dtype == torch.float64 else np.float32)
-    rows = max(1, PANEL_BYTES // (n * x.element_size()))
-    for start in range(0, n, rows):
-        part = slice(start, min(start + rows, n))
-        panel = _products(x, part)
-        panel /= norms[part, None]
-        panel /= norms
-        panel[:, part].fill_diagonal_(-torch.inf)  # S_jj: never its own neighbour
-        values, index = _top_k(panel, k)
-        neighbors[part] = index.cpu().numpy()
-        weights[part] = values.clamp_(0, 1).cpu().numpy()  # rounding may pass 1 by an ulp
-    return KnnGraph(neighbors, weights)
+    if search not in ("exact", "pynndescent"):
+        raise unknown("search", search, ("exact", "pynndescent"))
+    if sketch is not None:
+        x = sketched(x, sketch, seed)
+    weights, neighbors = nearest(x, k) if search == "exact" else descend(x, k, seed)
+    return KnnGraph(neighbors.cpu().numpy(), weights.clamp_(0, 1).cpu().numpy())  # rounding may pass 1 by an ulp
 
 
 def _check_k(k: int, n: int, of: str) -> int:
@@ -152,55 +153,19 @@ def _check_k(k: int, n: int, of: str) -> int:
     return whole_number("k", k, 1, n - 1, f"for N={n} samples")
 
 
-def _norms(x: torch.Tensor) -> torch.Tensor:
-    """Row lengths; in float64 where some are so long or short that float32 cannot square them. Refuses rows that have
-    no direction."""
-    norms = torch.linalg.vector_norm(x, dim=1)
-    if x.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
-        norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
-    if not torch.isfinite(norms).all():
-        row = int((~torch.isfinite(norms)).nonzero()[0])
-        came = x[row][~torch.isfinite(x[row])]
-        raise ValueError(
-            f"features must be finite; row {row} holds {came[0].item() if len(came) else 'numbers too large to square'}. "
-            "Check the model's weights and its input"
-        )
-    if not norms.all():
-        raise ValueError(
-            f"features row {int((norms == 0).nonzero()[0])} is all zeros, and a zero vector has no cosine similarity. "
-            "Leave the sample out, or tap the layer before its ReLU"
-        )
-    return norms
-
-
-def _products(x: torch.Tensor, part: slice) -> torch.Tensor:
-    """x[part] @ x.T. Of the whole, only the upper triangle is multiplied and the lower one mirrored: half the work."""
-    n = len(x)
-    if part.stop - part.start < n:
-        return x[part] @ x.T
-    whole = x.new_empty(n, n)
-    for start in range(0, n, TRIANGLE_ROWS):
-        stop = min(start + TRIANGLE_ROWS, n)
-        block = x[start:stop] @ x[start:].T
-        whole[start:stop, start:] = block
-        whole[stop:, start:stop] = block[:, stop - start :].T
-    return whole
-
-
-def _top_k(panel: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest of each row, largest first, equal ones by the lower index. (topk leaves the order of ties open.)"""
-    values, index = panel.topk(k + 1)
-    torn = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]  # ties across the k-th place: sort those rows in full
-    values, index = values[:, :k], index[:, :k]
-    if len(torn):
-        full = panel[torn].sort(dim=1, descending=True, stable=True)
-        values[torn], index[torn] = full.values[:, :k], full.indices[:, :k]
-    index, order = index.sort(dim=1)
-    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return values, index.gather(1, order)
-
-
-def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **options) -> DynamicGraph:
+def dynamic_graph(
+    model,
+    x,
+    k: int = 3,
+    layers: Sequence[str] | None = None,
+    *,
+    sketch: int | None = None,
+    search: str = "exact",
+    seed: int = 0,
+    memory: int | str | None = None,
+    resume: str | Path | None = None,
+    **options,
+) -> DynamicGraph:
     """The dynamic graph of images in a network: one k-NN graph a layer (Section 3.2 of the paper).
 
     Args:
@@ -208,7 +173,14 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
         x: (N, 3, H, W) images, uint8 or float in [0, 1].
         k: neighbours of each node.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: of :func:`modlib.iter_features` (``batch_size``, ``memory``, ``progress``).
+        sketch, search, seed: of :func:`knn_graph`.
+        memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
+            for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
+        resume: a file that keeps each layer as soon as it is done; the same call goes on after an interruption.
+        **options: of :func:`modlib.iter_features` (``batch_size``, ``progress``).
+
+    Raises:
+        MemoryError: if ``memory`` does not hold a panel of similarities and one batch of features.
 
     >>> import modlib
     >>> images = modlib.load_images("cifar10", n=50)
@@ -216,11 +188,26 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
     10
     """
     k = _check_k(k, len(x), "x")  # before the model runs
-    names, graphs = [], []
-    for name, features in iter_features(model, x, layers, **options):
+    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    if memory is not None:
+        given, panel = size_in_bytes(memory), panel_bytes(len(x))
+        memory = given - panel
+        if memory <= 0:
+            raise MemoryError(
+                f"memory={given:,} bytes does not hold a panel of similarities between {len(x):,} samples, "
+                f"which takes {panel:,}. Give more memory or fewer samples"
+            )
+    key = resume and stored.fingerprint(model, x, k=k, sketch=sketch, search=search, seed=seed)
+    done = stored.load(resume, key) if resume else {}
+    left = [name for name in names if name not in done]
+    stream = iter_features(model, x, left, memory=memory, spool=True, **options) if left or not done else ()
+    for name, features in stream:
         try:
-            graphs.append(knn_graph(features, k))
+            graph = knn_graph(features, k, sketch=sketch, search=search, seed=seed)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from None
-        names.append(name)
-    return DynamicGraph(tuple(names), tuple(graphs))
+        done[name] = graph.neighbors, graph.weights
+        del features  # before the next pass takes room
+        if resume:
+            stored.save(resume, key, done)
+    return DynamicGraph(tuple(names), tuple(KnnGraph(*done[name]) for name in names))

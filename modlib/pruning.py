@@ -24,7 +24,7 @@ from modlib.zoo import save_model
 __all__ = [
     *("Plan", "find_redundant", "random_plan", "l1_plan"),  # which layers
     *("removable", "prune", "fine_tune"),  # a network without them
-    *("Cost", "cost", "seconds"),  # what it costs
+    *("Cost", "cost", "layer_costs", "seconds"),  # what it costs
 ]
 CONFIDENCE = 0.95  # that a layer's rise is within the tolerance, before it is removed
 
@@ -158,6 +158,31 @@ def removable(model: nn.Module) -> dict[str, str]:
     'it halves the resolution'
     """
     return {unit.names[0]: unit.why for unit in _units(model)}
+
+
+def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.DataFrame:
+    """What goes with each layer. One row a layer: layer, stage (which must keep one), macs, params, why it cannot go.
+
+    What remains of a pruned network sees images of the same sizes as before, so the costs of layers that go together
+    add up: :func:`cost` of the pruned network is that of the whole one minus their sum, exactly.
+
+    Args:
+        shape: (3, H, W) of one image.
+
+    Raises:
+        ValueError: as :func:`removable` and :func:`cost` do.
+
+    >>> import modlib
+    >>> table = layer_costs(modlib.build_model("resnet56")).set_index("layer")
+    >>> table.loc[["layer1.1", "layer3.1"], ["macs", "params"]].values.tolist()
+    [[4718592, 4672], [4718592, 73984]]
+    """
+    parts, rows = cost(model, shape).layers, []
+    for unit in _units(model):
+        own = [row for name, row in parts.items() if any(f"{name}.".startswith(f"{each}.") for each in unit.names)]
+        costs = {kind: sum(row[kind] for row in own) for kind in ("macs", "params")}
+        rows.append({"layer": unit.names[0], "stage": unit.stage, **costs, "why": unit.why})
+    return pd.DataFrame(rows)
 
 
 def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:

@@ -16,6 +16,7 @@ NINE = (*VGG, *RESNET)  # the networks of Fig. 4
 _PROPER = {
     "tinyimagenet50": "Tiny-ImageNet-50", "imagenet50": "ImageNet50", "imagenet": "ImageNet",
     "cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "vgg": "VGG", "resnet": "ResNet",
+    "fgsm": "FGSM", "pgd": "PGD", "jsma": "JSMA", "cw": "CW", "onepixel": "OnePixel", "localsearch": "LocalSearch",
 }  # fmt: skip
 
 
@@ -73,10 +74,11 @@ def todo(figure: str, folder=FOLDER) -> str:
 def _unit(record: Result) -> tuple[str, str, str] | None:
     """What of a figure a record holds: model, dataset and variant; None for trials and parts of other experiments."""
     s = record.settings
-    if s.get("scale", "full") != "full" or "eps" in s or "stages" in s:
+    if s.get("scale", "full") != "full" or "stages" in s:
         return None
     kinds = ("attack", "protocol") if "attack" in s else ("criterion", "count", "start") if "criterion" in s else ()
-    return s["model"], s["dataset"], "-".join(str(s[key]) for key in kinds)
+    strength = [f"{255 * s['eps']:g}"] if "eps" in s else []
+    return s["model"], s["dataset"], "-".join([*(str(s[key]) for key in kinds), *strength])
 
 
 def networks(folder=FOLDER, experiment: str = "curves", **settings) -> list[str]:
@@ -162,7 +164,8 @@ def verdict(claims: pd.DataFrame) -> str:
             if not fails
             else "in no test"
         )
-        missing = f"; {len(rows) - len(tested)} more wait for measurements" if len(rows) > len(tested) else ""
+        left = len(rows) - len(tested)
+        missing = f"; {left} more {'waits for its measurement' if left == 1 else 'wait for measurements'}" if left else ""
         sentences.append(f"On {name} it holds {kept}{f' (not for {_listed(fails)})' if fails else ''}{missing}.")
     return " ".join(sentences)
 

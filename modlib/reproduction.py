@@ -85,7 +85,7 @@ def _pairs(folder) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] |
             if attack == "normal":
                 yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10")
                 continue
-            record = best_record("attack", model, "cifar10", folder, attack=attack, protocol="authors")
+            record = best_record("attack", model, "cifar10", folder, attack=attack, protocol="authors", eps=None)
             curve = record and record.at("q", n=record.coords["n"][-1], k=K, layer=record.coords["conv"])
             yield "fig6a", f"{model}/{attack}", printed, record and (curve, record)
     for model, curves in paper_values("fig6b").items():

@@ -1,13 +1,16 @@
-"""How alike two layers are: difference of modularity (Section 5.1 of the paper) and linear CKA, as (L, L) matrices."""
+"""How alike two layers are, as (L, L) matrices: difference of modularity (Section 5.1 of the paper), linear CKA, edges
+that their graphs share."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import nn
 
 from modlib._checks import size_in_bytes, whole_number
 from modlib.features import iter_features
+from modlib.graph import DynamicGraph
 from modlib.models import layer_names
 
 COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64
@@ -36,6 +39,36 @@ def modularity_difference(q) -> np.ndarray:
     return np.abs(q[:, None] - q)
 
 
+def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
+    """How many directed edges every two snapshots have in common.
+
+    Args:
+        graph: the snapshots of L layers.
+        y: (N,) labels; with them, only edges inside a class count.
+
+    Returns:
+        (L, L) integers, symmetric; the diagonal holds the edges of each snapshot.
+
+    >>> from modlib.graph import knn_graph
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [0.1, 1.0], [0.0, 1.0]])
+    >>> two = DynamicGraph(("a", "b"), (knn_graph(x, k=1), knn_graph(x[[0, 2, 1, 3]], k=1)))
+    >>> shared_edges(two).tolist(), shared_edges(two, [0, 0, 1, 1])[0, 0].item()
+    ([[4, 0], [0, 4]], 4)
+    """
+    keys = []
+    for snapshot in graph.graphs:
+        ends = np.arange(snapshot.n)[:, None], snapshot.neighbors
+        real = snapshot.weights > 0
+        if y is not None:
+            y = np.asarray(y)
+            real = real & (y[ends[0]] == y[ends[1]])
+        keys.append((ends[0] * snapshot.n + ends[1])[real])
+    edges, place = np.unique(np.concatenate(keys), return_inverse=True)
+    layer = np.repeat(np.arange(len(keys)), [len(each) for each in keys])
+    has = sp.csr_array((np.ones(len(place), np.int64), (layer, place)), shape=(len(keys), len(edges)))
+    return (has @ has.T).toarray()
+
+
 def linear_cka(
     model: nn.Module,
     x,
@@ -54,7 +87,8 @@ def linear_cka(
 
     In full, HSIC(K, K') = <HKH, HK'H> with H = I - 11^T/N, exactly; it is biased upwards where N is small beside M.
     By minibatches (Nguyen et al. 2021, Eqs. 2 and 3), each HSIC is the mean over batches of the unbiased HSIC_1 (Song
-    et al. 2012), so memory does not grow with N.
+    et al. 2012), so memory does not grow with N. Batches are taken in the order of the images: shuffle those that are
+    sorted, by class or otherwise, or a batch is no sample of the whole.
 
     Args:
         model: any ``torch.nn.Module``.

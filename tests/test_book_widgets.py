@@ -11,10 +11,12 @@ import pytest
 from browser import CONTROL, PHONE, visit
 from test_book import HTML, PAGES, browser, home, pytestmark, source  # noqa: F401  (fixtures and marks)
 
+import modlib
+from modlib.pruning import cost, prune
 from modlib.results import find_results
 from modlib.widgets import unpack
 
-NAMES = ("graph-lab", "explorer", "graph-explorer")
+NAMES = ("graph-lab", "explorer", "graph-explorer", "pruning-explorer")
 ON_PAGES = [
     (page, name) for page in PAGES for name in NAMES
     if (HTML / f"{page}.html").exists() and re.search(rf'"name": "{name}"', source(page))
@@ -151,6 +153,35 @@ def test_the_modularity_explorer_says_what_was_recorded(browser, home):
         assert "Recorded on" in explorer.inner_text()
 
 
+def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
+    with visit(browser, home, page_of("pruning-explorer")) as page:
+        explorer = box(page, "pruning-explorer")
+        networks = read(page, "pruning-explorer", "data")["networks"]
+        heard = set()
+
+        def check():
+            setting = read(page, "pruning-explorer")
+            about = networks[setting["network"]]
+            model = modlib.build_model(*setting["network"].split("-"))
+            off = [about["layers"][int(place) - 1] for place in str(setting["off"]).split("-") if place]
+            left, text = cost(prune(model, off)), said(explorer)
+            numbers = [float(number) for number in re.findall(r"([\d.]+) M\b", text)]
+            macs, params = numbers[0], numbers[2 if off else 1]
+            assert (macs, params) == pytest.approx((left.macs / 1e6, left.params / 1e6), abs=6e-3)
+            heard.add(text)
+
+        check()
+        for network in networks:
+            explorer.locator("select[name=network]").select_option(network)
+            check()
+            explorer.locator("button", has_text=re.compile(r"^Remove layer")).click()
+            check()
+            explorer.locator("input[name=layer]").press("ArrowRight")
+            explorer.locator("button", has_text=re.compile(r"^Remove layer")).click()
+            check()
+        assert len(heard) >= 3 * len(networks)
+
+
 @every_widget
 def test_the_address_leads_to_the_same_setting(browser, home, page_name, name):
     with visit(browser, home, page_name) as page:
@@ -268,6 +299,7 @@ def test_without_scripts_a_still_picture_and_its_words_remain(browser, home, pag
             "graph-lab": "edges, weights and communities",
             "explorer": "Modularity over",
             "graph-explorer": "nearest-neighbour",
+            "pruning-explorer": "may be taken off",
         }
         assert any(words[name] in (alt or "") for alt in alts), alts
         assert page.locator("noscript p", has_text="runs scripts").first.is_visible()

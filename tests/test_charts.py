@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from modlib import charts
+from modlib import attack_records, charts, report
+from modlib.graph import DynamicGraph, knn_graph
 from modlib.grid import curves_grid
+from modlib.heatmaps import Layers, layer_pairs
 from modlib.claims import plateau_share
 from modlib.results import find_results, measurement, write_result
 
@@ -116,3 +118,82 @@ def test_epochs_show_the_curve_and_the_accuracy_of_one_epoch():
     assert "after epoch 20" in "".join(texts(drawn(chart, epoch=25)))
     with pytest.raises(ValueError, match="at least one training run"):
         charts.epochs([])
+
+
+def test_strengths_show_the_record_of_one_strength_and_say_where_there_is_none(tmp_path):
+    def attack(name, q, **settings):
+        settings |= {"model": "vgg16", "dataset": "cifar10", "attack": name, "protocol": "pixels"}
+        coords = {"n": [100, 500], "k": [1, 3], "layer": list("abc"), "conv": ["a", "c"], "relu": list("bc")}
+        n, k, layer = np.ix_([0.2, 0], [0.1, 0], [0, 5, 0.01])
+        values = {"q": (["n", "k", "layer"], q + n + k + layer), "clean": (["n", "k", "layer"], 0.8 + n + k + layer)}
+        record = measurement("attack", settings, coords, values | {"success": ([], q)}, attack={"eps": 0.3})
+        write_result(record, tmp_path / f"{name}{len(settings)}{q}.json")
+
+    attack("fgsm", 0.25)
+    with pytest.raises(ValueError, match="two strengths or more; got 1"):
+        charts.strengths(attack_records.strengths("vgg16", tmp_path))
+    attack("fgsm", 0.5, eps=2 / 255)
+    attack("pgd", 0.125, eps=4 / 255)
+    chart = charts.strengths(attack_records.strengths("vgg16", tmp_path))
+    assert json.loads(chart.to_json())["usermeta"]["labels"]["strength"] == ["2/255", "4/255", "76.5/255"]
+    for at, q in ((0, 0.5), (2, 0.25)):
+        svg = drawn(chart, attack="fgsm", strength=at)
+        points = {kind: [p for p in tooltips(svg, images=kind) if "Q" in p] for kind in ("attacked", "before")}
+        curves = {kind: [float(p["Q"]) for p in each] for kind, each in points.items()}
+        assert curves == {"attacked": [q, q + 0.01], "before": [0.8, 0.81]}
+    svg = drawn(chart, attack="fgsm", strength=1)
+    assert "fgsm, eps 4/255" in texts(svg) and not tooltips(svg, images="attacked")  # only PGD's is measured
+    assert report.todo("strength", tmp_path).startswith("2 of the ")  # the default is a record of Fig. 6a
+
+
+@pytest.fixture
+def pairs(rng):
+    """A network of five layers with everything measured, and one of which Q alone is known."""
+    x = rng.random((30, 4))
+    graph = DynamicGraph(tuple("abcde"), tuple(knn_graph(x + i * rng.random((30, 4)), k=3) for i in range(5)))
+    cka = 1 - abs(np.subtract.outer(range(5), range(5))) / 10
+    whole = Layers(tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.3, 0.2, 0.6, 0.8]), cka)
+    return {"whole": whole.with_graphs(graph, np.arange(30) % 3), "short": Layers(("p", "q"), np.array([0, 1]), np.array([0.2, 0.5]))}
+
+
+def said(chart, **params) -> str:
+    """The sentence under a chart, as its title."""
+    spec = json.loads(chart.to_json())
+    spec["title"] = {"text": {"expr": spec["usermeta"]["say"]}}
+    for param in spec["params"]:
+        param["value"] = params.get(param["name"], param.get("value"))
+        if "expr" in param:
+            del param["value"]
+    return max(texts(vl_convert.vegalite_to_svg(spec | {"width": 600})), key=len)
+
+
+def test_heatmaps_show_both_measures_of_every_pair(pairs):
+    shown = tooltips(drawn(layer_pairs(pairs)))
+    cells = {each["layers"]: each for each in shown if "layers" in each}
+    assert len(cells) == 25 and len([each for each in shown if "layers" in each]) == 50  # two panels
+    assert (cells["2 b, 4 d"]["|Qi - Qj|"], cells["2 b, 4 d"]["CKA"]) == ("0.300", "0.800")
+    assert cells["5 e, 1 a"]["CKA"] == cells["1 a, 5 e"]["CKA"] == "0.600"
+
+
+def test_a_pair_of_layers_is_told_with_the_edges_of_its_graphs(pairs):
+    words = said(layer_pairs(pairs), first=2, second=4)
+    assert "layers 2 (b) and 4 (d): Q is 0.300 and 0.600, which differ by 0.300; CKA is 0.800" in words
+    shared, inside = pairs["whole"].shared, pairs["whole"].inside
+    either = shared[1, 1] + shared[3, 3] - shared[1, 3]
+    assert f"of the {either} edges in either graph, {shared[1, 3] / either:.0%} are in both" in words
+    svg = drawn(layer_pairs(pairs), first=2, second=4)
+    bar = {(each["where"], each["ends"]): int(each["edges"]) for each in tooltips(svg) if "where" in each}
+    assert sum(bar.values()) == either
+    assert bar["in both", "inside a class"] == inside[1, 3]
+    assert bar["only in layer 4", "inside a class"] == inside[3, 3] - inside[1, 3]
+
+
+def test_what_was_not_measured_of_a_pair_is_said(pairs):
+    chart = layer_pairs(pairs)
+    svg = drawn(chart, network="short", first=5, second=1)  # beyond its layers: the last
+    assert {"not measured", "edges of their graphs: not measured"} <= {*texts(svg)}
+    assert len([each for each in tooltips(svg) if "layers" in each]) == 4
+    assert "short, layers 2 (q) and 1 (p): Q is 0.500 and 0.200" in said(chart, network="short", first=5, second=1)
+    assert "CKA not measured." in said(chart, network="short")
+    with pytest.raises(ValueError, match="at least one"):
+        layer_pairs({})

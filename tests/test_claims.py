@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from pruned import curve_record, pruned_record
 from records import record
 
+from modlib._claims_section5 import pruning
 from modlib.claims import claims, plateau_share
 from modlib.curves import Curve
 from modlib.pruning import find_redundant
+from modlib.pruning_records import variants
 from modlib.results import measurement, write_result
+from modlib.structure import stages
 
 
 @pytest.mark.parametrize("q, after, share", [
@@ -70,3 +74,151 @@ def test_training_claims_can_be_refused(tmp_path):
     up = np.linspace(0.1, 0.7, 8)
     assert training(np.full(8, 0.1), up, 100 * up) == (True, True)
     assert training(up, up, 100 * up[::-1]) == (False, False)
+
+
+def attack_record(folder, name, after, before, protocol="pixels", model="vgg16", **more):
+    """A record of an attack with Q (layers,) after it and before, at N = 200 (of no interest) and 500, k = 3."""
+    settings = {"model": model, "dataset": "cifar10", "scale": "full", "attack": name, "protocol": protocol, **more}
+    layers = [str(i) for i in range(len(after))]
+    dims = ["n", "k", "layer"]
+    values = {"q": (dims, np.stack([[before], [after]])), "clean": (dims, np.stack([[after], [before]])), "success": ([], 0.75)}
+    coords = {"n": [200, 500], "k": [3], "layer": layers, "conv": layers, "relu": layers}
+    result = measurement("attack", settings, coords, values, attack={"eps": 0.3})
+    write_result(result, folder / f"{name}{protocol}{model}{more.get('eps', '')}.json")
+
+
+def test_adversarial_claims_on_the_papers_own_curves(tmp_path):
+    """What can be seen in Fig. 6a; FGSM of ResNet18 ends 0.31 below OnePixel at least, and level with PGD."""
+    table = claims(tmp_path)
+    printed = table[(table["whose"] == "paper") & (table["section"] == "4.2")]
+    assert len(printed) == 4 and printed["holds"].all()
+    numbers = printed.set_index(["tested on", printed["claim"].str.contains("peak")])["number"]
+    assert "fgsm 0.168 (clean 0.829)" in numbers["vgg16", True]
+    assert numbers["resnet18", False].startswith("onepixel 0.529 > cw")
+
+
+def test_adversarial_curves_that_peak_as_high_are_told(tmp_path):
+    clean = np.array([0.1, 0.8, 0.7])
+    assert verdicts(tmp_path, "peak lower") == {"vgg16": None, "resnet18": None}
+    attack_record(tmp_path, "fgsm", [0.2, 0.1, 0.1], clean)
+    attack_record(tmp_path, "pgd", [0.779, 0.5, 0.7], clean)  # not in the last layer, where the clean curve peaks
+    attack_record(tmp_path, "pgd", [0.5, 0.9, 0.9], clean, eps=2 / 255)  # a strength is no attack of Fig. 6a
+    attack_record(tmp_path, "clip", [0.9, 0.9, 0.9], clean, protocol="authors")  # a control is no attack
+    assert verdicts(tmp_path, "peak lower") == {"vgg16 (pixels)": True, "resnet18": None}
+    attack_record(tmp_path, "jsma", [0.0, 0.0, 0.781], clean)
+    attack_record(tmp_path, "jsma", [0.0, 0.0, 0.7], clean, protocol="authors", model="resnet20")
+    assert verdicts(tmp_path, "peak lower") == {"vgg16 (pixels)": False, "resnet18": None, "resnet20 (authors)": True}
+
+
+def test_the_order_of_attacks_can_be_refused(tmp_path):
+    def ends(**last):
+        for name, q in last.items():
+            attack_record(tmp_path, name, [0.9, q], [0.1, 0.9], model="resnet18")
+        return verdicts(tmp_path, "one order")["resnet18 (pixels)"]
+
+    assert ends(pgd=0.3) is None and ends(jsma=0.7) is None  # of one tier
+    assert ends(fgsm=0.319) is True  # a tie with PGD
+    assert ends(fgsm=0.33) is False
+    assert ends(fgsm=0.1, cw=0.71) is True
+    assert ends(onepixel=0.6) is False
+
+
+def test_blocks_of_layers_can_be_refused(tmp_path):
+    def difference(q, cka):
+        layers = [str(i) for i in range(28)]
+        values = {"q": (["layer"], q), "cka": (["layer", "other"], cka)}
+        settings = {"model": "resnet56", "dataset": "cifar10", "scale": "full", "weights": "trained"}
+        write_result(measurement("similarity", settings, {"layer": layers, "other": layers}, values), tmp_path / "s.json")
+        return [verdicts(tmp_path, claim)["resnet56 on cifar10"] for claim in ("modularity have a block", "same block")]
+
+    assert verdicts(tmp_path, "modularity have a block") == {"resnets on cifar10": None}
+    stage, depth = stages("resnet56"), np.arange(28)
+    apart, steps = abs(depth - depth[:, None]), abs(stage - stage[:, None])
+    noise = np.random.default_rng(0).random((28, 28))
+    blocked = 1 - (apart + 20 * steps + (noise + noise.T) / 2) / 100
+    assert difference(0.3 * stage + 0.001 * depth, blocked) == [True, True]
+    assert difference(0.02 * depth, blocked) == [False, False]  # an even rise has no blocks, and so not the same
+    assert difference(0.3 * stage + 0.001 * depth, 1 - (apart + (noise + noise.T) / 2) / 100) == [True, False]
+
+
+def ablation_record(folder, q_of, model="vgg16"):
+    """A record of the curves q_of(n, k) over the paper's grid and one larger k, in two equal draws."""
+    n, k = [200, 500, 1000, 2000, 5000], [3, 5, 7, 9, 11, 50]
+    layers = [str(i) for i in range(len(q_of(500, 3)))]
+    coords = {"n": n, "k": k, "draw": [1, 2], "layer": layers, "conv": layers}
+    q = np.array([[[q_of(a, b)] * 2 for b in k] for a in n])
+    settings = {"model": model, "dataset": "cifar10", "weights": "trained", "recipe": "fast", "epochs": 3}
+    write_result(measurement("curves", settings, coords, {"q": (["n", "k", "draw", "layer"], q)}), folder / "curves.json")
+    table = claims(folder)
+    table = table[table["section"].isin(["4.4", "A.3"]) & (table["whose"] == "ours") & (table["tested on"] == model)]
+    return dict(zip(table["claim"].str.extract("(early|last|k hardly|N and k|large)")[0], table["holds"], strict=True))
+
+
+CALM = np.array([0.1, 0.2, 0.3, 0.6, 0.7, 0.8])
+
+
+@pytest.mark.parametrize("q_of, no", [
+    (lambda n, k: CALM + [n / 1e5, n / 1e5, n / 1e5, 0, 0, 0], []),
+    (lambda n, k: CALM - [n / 1e5, n / 1e5, n / 1e5, 0, 0, 0], ["early"]),
+    (lambda n, k: CALM + n / 1e5, ["last"]),
+    (lambda n, k: CALM + [n / 1e5, n / 1e5, n / 1e5, 0, 0, 0] - 0.007 * k * (k < 12), ["k hardly"]),
+    (lambda n, k: CALM[:: -1 if k == 50 else 1] + [n / 1e5, n / 1e5, n / 1e5, 0, 0, 0], ["large"]),
+    (lambda n, k: CALM[:: -1 if n == 5000 else 1] + n / 1e5, ["last", "N and k"]),
+])  # fmt: skip
+def test_each_claim_on_n_and_k_can_be_refused(tmp_path, q_of, no):
+    holds = ablation_record(tmp_path, q_of)
+    assert {claim for claim, held in holds.items() if not held} == {*no} and len(holds) == 5
+
+
+def test_claims_on_n_and_k_for_the_papers_own_curves(tmp_path):
+    """Fig. 7 shows what the text says of N; its curves for k do not quite overlap."""
+    table = claims(tmp_path)
+    table = table[table["section"].isin(["4.4", "A.3"])]
+    assert table[table["whose"] == "ours"]["holds"].isna().all() and set(table["tested on"]) == {"vgg16", "resnet18"}
+    printed = table[table["whose"] == "paper"].set_index(["claim", "tested on"])
+    assert len(printed) == 8 and not printed.loc["k hardly changes Q", "holds"].any()
+    assert printed.drop("k hardly changes Q", level=0)["holds"].all()
+    assert printed.loc[("k hardly changes Q", "vgg16"), "number"] == "0.110 in layer 7 of 13"
+
+
+def test_pruning_claims_on_the_papers_own_numbers(tmp_path):
+    """Fig. 10: three bars of CIFAR-100 lie on a line that may pass through zero; those of CIFAR-10 lie on none for sure."""
+    table = claims(tmp_path)
+    table = table[(table["section"] == "5.2") & (table["whose"] == "paper")]
+    proportional = table[table["claim"].str.contains("proportional")].set_index("tested on")["holds"]
+    assert proportional.to_dict() == {"vgg11 on cifar10": False, "vgg11 on cifar100": True}
+    assert table[table["claim"].str.contains("plateau|harder|keeps")]["holds"].all()
+    assert table[table["claim"].str.contains("right layers")]["holds"].isna().all()  # the paper has no controls
+
+
+def test_pruning_claims_can_be_refused(tmp_path):
+    def verdicts(folder, claim):
+        return {row[3]: row[5] for row in pruning(variants(folder)) if claim in row[1]}
+
+    def of_vgg19(most):
+        pruned_record(tmp_path, "vgg19", "last", 6, lost=most)
+        return verdicts(tmp_path, "plateau can go")["vgg19 on cifar10"]
+
+    pruned_record(tmp_path, "vgg19", "last", 1, lost=0.1)
+    assert verdicts(tmp_path, "plateau can go")["vgg19 on cifar10"] is None  # one variant alone
+    assert (of_vgg19(0.5), of_vgg19(0.7)) == (True, False)
+
+    curve_record(tmp_path, "vgg11", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.85])  # rises of the last: 0.2, 0.1, 0.05
+
+    def of_vgg11(*lost):
+        for count, each in enumerate(lost, 1):
+            pruned_record(tmp_path, "vgg11", "last", count, lost=each)
+        return verdicts(tmp_path, "proportional")["vgg11 on cifar10"]
+
+    assert of_vgg11(0.5, 1.0) is None
+    assert (of_vgg11(0.5, 1.0, 2.01), of_vgg11(5.5, 6.0, 7.01), of_vgg11(2.0, 1.0, 0.51)) == (True, False, False)
+
+    def of_resnet56(table1, random=None):
+        for criterion, lost in (("table1", table1), ("random", random), ("l1", random)):
+            if lost is not None:
+                pruned_record(tmp_path, "resnet56", criterion, blocks, lost=lost)
+        return [verdicts(tmp_path, claim)["resnet56 on cifar10"] for claim in ("keeps its accuracy", "right layers")]
+
+    blocks = [f"layer{stage}.{i}" for stage, keep in ((1, 2), (2, 3), (3, 6)) for i in range(keep, 9)]
+    assert of_resnet56(0.2) == [True, None]
+    assert of_resnet56(0.4, 0.5) == [False, True] and of_resnet56(0.2, 0.1) == [True, False]

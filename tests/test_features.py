@@ -1,11 +1,14 @@
 """Features: exact copies, the same in any number of passes and batches, and a model that is left as it was."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import modlib
+import modlib.features
 from modlib import build_model, iter_features
 
 
@@ -68,6 +71,29 @@ def test_passes_as_memory_asks_for_and_the_same_features(network, pixels, memory
     assert sum(seen) == 1 + 30 * passes  # one image is sent ahead to learn the widths
     assert list(parted) == list(whole)
     assert all(torch.equal(parted[name], whole[name]) for name in whole)
+
+
+def test_a_layer_that_memory_does_not_hold_goes_through_a_file(network, pixels, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    whole = features(network, pixels, ["0", "1", "3"])
+    on_disk, shapes = modlib.features._on_disk, []
+    monkeypatch.setattr(modlib.features, "_on_disk", lambda *shape: shapes.append(shape) or on_disk(*shape))
+    parted = features(network, pixels, ["0", "1", "3"], batch_size=5, memory=10_000, spool=True)
+    assert all(torch.equal(parted[name], whole[name]) for name in whole)
+    assert shapes == [(30, 256), (30, 256)]  # 30 x 54 x 4 bytes do fit
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(MemoryError, match=r"does not hold layer '0': 5 samples x 256 features .* smaller batch_size"):
+        features(network, pixels, batch_size=5, memory=5_000, spool=True)
+
+
+def test_a_full_disk_is_told_in_a_sentence(network, pixels, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"does not hold 30,720 bytes of features \(No space left on device\)\. Let TMPDIR name"):
+        features(network, pixels, batch_size=5, memory=10_000, spool=True)
+    assert hooks(network) == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import modlib
 import modlib.graph
+import modlib.search
 from modlib import DynamicGraph, knn_graph
 
 
@@ -74,8 +75,63 @@ def test_copies_of_one_sample_point_to_the_first_copies():
 def test_panel_size_does_not_change_the_graph(monkeypatch, panel, k):
     x = four_of_twelve(70)
     whole = knn_graph(x, k)
-    monkeypatch.setattr(modlib.graph, "PANEL_BYTES", panel)
+    monkeypatch.setattr(modlib.search, "PANEL_BYTES", panel)
     assert_same(knn_graph(x, k), whole)
+
+
+@pytest.mark.parametrize("panel", [1, 3_000, 40_000, 10**9])
+@pytest.mark.parametrize("slice_, leaf", [(4096, 64), (100, 16), (7, 32)])
+def test_neighbours_do_not_depend_on_how_the_work_is_divided(monkeypatch, rng, panel, slice_, leaf):
+    """Copies, near copies and features that float32 cannot tell apart: all that rounding could decide."""
+    x = rng.random((12, 300)).astype(np.float32)
+    x = np.concatenate([x, x[::2], x + np.float32(1e-4) * rng.random(x.shape).astype(np.float32), 3 * x[:5], np.tile(x[0], (20, 1))])
+    for name, value in {"PANEL_BYTES": panel, "SLICE": slice_, "LEAF": leaf}.items():
+        monkeypatch.setattr(modlib.search, name, value)
+    for k in (1, 3, 12, len(x) - 1):
+        graph = knn_graph(x, k)
+        exact = np.round(reference.cosine(x) * 2**40)
+        np.fill_diagonal(exact, -np.inf)
+        expected = np.lexsort((np.broadcast_to(np.arange(len(x)), exact.shape), -exact), axis=1)[:, :k]
+        np.testing.assert_array_equal(graph.neighbors, expected)
+        np.testing.assert_allclose(graph.weights, np.take_along_axis(exact, expected, 1) / 2**40, rtol=0, atol=2e-6)
+
+
+def test_what_float32_cannot_tell_apart_is_decided_in_float64(rng):
+    """Rows at angles so small that all their cosines are 1 in float32."""
+    x = np.concatenate([np.ones((50, 1)), 1e-5 * rng.normal(size=(50, 40))], 1).astype(np.float32)
+    graph = knn_graph(x, 4)
+    assert graph.neighbors.tolist() == reference.nearest(x, 4)[0]
+    assert graph.nearest(2).neighbors.tolist() == reference.nearest(x, 2)[0]
+
+
+@pytest.mark.parametrize("n, m", [(60, 65_536), (400, 2_048)])
+@pytest.mark.parametrize("kind", [lambda x: abs(x), lambda x: np.maximum(x, 0), lambda x: x + 3])
+def test_float32_errs_by_less_than_what_is_doubted(rng, n, m, kind):
+    x = torch.from_numpy(kind(rng.normal(size=(n, m))).astype(np.float32))
+    panel = modlib.search._panel(x, modlib.search.row_norms(x), 0, n).double().numpy()
+    exact = reference.cosine(x)
+    np.fill_diagonal(exact, -np.inf)
+    assert abs(panel[panel > -1] - exact[panel > -1]).max() < modlib.search.DOUBT[torch.float32] / 2
+
+
+@pytest.mark.parametrize("n, m, k", [(150, 3_000, 3), (400, 500, 10), (1_000, 64, 50)])
+def test_q_equals_that_of_float64(rng, n, m, k):
+    labels = rng.integers(0, 5, n)
+    x = np.maximum(rng.normal(size=(5, m))[labels] + 3 * rng.normal(size=(n, m)), 0).astype(np.float32)
+    q, exact = (modlib.modularity(knn_graph(each, k), labels) for each in (x, x.astype(np.float64)))
+    assert q == pytest.approx(exact, abs=1e-6)
+    assert n > 400 or q == pytest.approx(modlib.modularity((lambda d: (d + d.T) / 2)(reference.directed(x, k)), labels), abs=1e-6)
+
+
+def test_lower_precision_that_the_user_allows_is_not_used(rng):
+    x = rng.random((40, 2_000)).astype(np.float32)
+    expected = knn_graph(x, 5)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert_same(knn_graph(x, 5), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("exponent", [-30, -20, -3, 3, 20, 30])
@@ -266,3 +322,50 @@ def test_dynamic_graph_names_the_layer_that_is_at_fault(network, pixels):
         network[3].weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="layer '3': features must be finite; row 0 holds nan"):
         modlib.dynamic_graph(network, pixels, 3)
+
+
+@pytest.mark.parametrize("memory", [30_000, 100_000, "1GiB"])
+def test_memory_does_not_change_the_dynamic_graph(network, pixels, memory):
+    """30 x 256 features take 30,720 bytes, their panel 10,800: the first budget sends the first layer to the disk."""
+    whole, parted = (modlib.dynamic_graph(network, pixels, 3, memory=each, batch_size=5) for each in (None, memory))
+    for a, b in zip(whole.graphs, parted.graphs, strict=True):
+        assert_same(a, b)
+
+
+def test_a_budget_too_small_for_a_panel_is_told_in_a_sentence(network, pixels):
+    with pytest.raises(MemoryError, match=r"memory=10,000 bytes .* between 30 samples, which takes 10,800\. Give more"):
+        modlib.dynamic_graph(network, pixels, 3, memory=10_000)
+
+
+def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, tmp_path):
+    whole, file = modlib.dynamic_graph(network, pixels, 3), tmp_path / "graph.npz"
+    searched = []
+
+    def interrupted(features, *arguments, **options):
+        searched.append(features.shape[1])
+        if searched == [256, 54]:
+            raise KeyboardInterrupt
+        return knn_graph(features, *arguments, **options)
+
+    monkeypatch.setattr(modlib.graph, "knn_graph", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        modlib.dynamic_graph(network, pixels, 3, resume=file)
+    resumed = modlib.dynamic_graph(network, pixels, 3, resume=file)
+    assert searched == [256, 54, 54]  # the first layer once
+    more = modlib.dynamic_graph(network, pixels, 3, ["3", "7", "0"], resume=file)
+    assert searched == [256, 54, 54, 5] and more.layers == ("3", "7", "0")
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.npz"]
+    for name in whole.layers:
+        assert_same(resumed[name], whole[name])
+        assert_same(more[name], whole[name])
+
+    with torch.no_grad():
+        network[0].bias[0] += 1
+    for changed in (dict(k=3), dict(k=4)):
+        with pytest.raises(ValueError, match="is of another network, other images or other settings"):
+            modlib.dynamic_graph(network, pixels, **changed, resume=file)
+        with torch.no_grad():
+            network[0].bias[0] -= 1
+    file.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="holds no snapshots"):
+        modlib.dynamic_graph(network, pixels, 3, resume=file)

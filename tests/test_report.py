@@ -99,7 +99,7 @@ def test_ours_beside_the_papers(record, tmp_path):
 @pytest.mark.parametrize("holds, words", [
     ([True, True], "it holds in 2 of 2 tests."), ([True, False], "it holds in 1 of 2 tests (not for VGG1)."),
     ([False], "it holds in no test (not for VGG0)."), ([True], "it holds in the one test."),
-    ([None], "it could not be tested yet."), ([True, None], "it holds in the one test; 1 more wait for measurements."),
+    ([None], "it could not be tested yet."), ([True, None], "it holds in the one test; 1 more waits for its measurement."),
     ([False, False, False], "it holds in 0 of 3 tests (not for VGG0, VGG1 and VGG2)."),
 ])  # fmt: skip
 def test_verdicts_in_words(holds, words):

@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 
 import modlib
 from modlib import similarity
-from modlib.similarity import cka_of, linear_cka, modularity_difference
+from modlib.similarity import cka_of, linear_cka, modularity_difference, shared_edges
 
 
 def cka_of_covariances(x, y):
@@ -36,6 +36,22 @@ def test_difference_of_modularity(rng):
     for wrong in (np.ones((2, 3)), [0.1, np.nan], 0.5):
         with pytest.raises(ValueError, match="q must be"):
             modularity_difference(wrong)
+
+
+def test_shared_edges_by_sets(rng):
+    y = rng.integers(0, 3, 40)
+    features = [rng.normal(size=(40, 5)) for _ in range(2)]
+    features += [features[1] + 0.3 * rng.normal(size=(40, 5)), np.eye(40)]  # the last has no edges
+    graph = modlib.DynamicGraph(tuple("abcd"), tuple(modlib.knn_graph(x, k=4) for x in features))
+    edges = [
+        {(i, j) for i, (row, s) in enumerate(zip(g.neighbors, g.weights, strict=True)) for j in row[s > 0]}
+        for g in graph.graphs
+    ]
+    assert shared_edges(graph).tolist() == [[len(a & b) for a in edges] for b in edges]
+    inside = [{(i, j) for i, j in each if y[i] == y[j]} for each in edges]
+    assert shared_edges(graph, y).tolist() == [[len(a & b) for a in inside] for b in inside]
+    shared = shared_edges(graph)
+    np.testing.assert_allclose(np.diag(shared, 1) / np.diag(shared)[:-1], graph.persistence())
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""What Section 5 of the paper claims, as rules: layer difference and pruning. :func:`modlib.claims.claims` asks them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from modlib.models import RESNET, THIN_RESNET
+from modlib.pruning_records import worth
+from modlib.reproduction import best_record
+from modlib.results import paper_values
+from modlib.similarity import modularity_difference
+from modlib.structure import blocks, mantel, stages
+
+Differences = list[tuple[str, np.ndarray, np.ndarray | None]]  # ResNet, |Qi - Qj|, 1 - CKA
+
+
+def printed_differences() -> Differences:
+    return [(model, modularity_difference(paper_values("fig4")[f"{model}/cifar10"]), None) for model in RESNET]
+
+
+def recorded_differences(folder) -> Differences:
+    records = [best_record("similarity", model, "cifar10", folder) for model in (*RESNET, *THIN_RESNET)]
+    return [(r.settings["model"], modularity_difference(r["q"]), 1 - r["cka"]) for r in records if r]
+
+
+def layer_difference(differences: Differences) -> Iterator[tuple]:
+    rule = "layers across a border of stages differ more than layers as far apart inside one, by more than for 95 % of all other borders"
+    same = "the same of 1 - CKA; and the two matrices correlate by rank, at equal distance in depth, with p < 0.05 (Mantel)"
+    for model, dq, cka in differences or [("resnets", None, None)]:
+        tested = f"{model} on cifar10"
+        said = "5.1", "the differences of modularity have a block structure", rule
+        found = None if dq is None else blocks(dq, stages(model))
+        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}" if found else "not measured"
+        yield *said, tested, number, bool(found.p < 0.05) if found else None
+        if cka is None:
+            continue
+        depth = np.arange(len(cka))
+        found, alike = blocks(cka, stages(model)), mantel(dq, cka, abs(depth - depth[:, None]))
+        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}; correlation {alike.statistic:.2f}, p = {alike.p:.4f}"
+        yield "5.1", "linear CKA has the same block structure", same, tested, number, bool(max(found.p, alike.p) < 0.05)
+
+
+def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
+    inherited = pruned[pruned["start"] == "inherited"].set_index(["model", "dataset", "criterion"]).sort_index()
+
+    def find(*which) -> pd.DataFrame:
+        """A row for each number of layers removed; the mean over seeds."""
+        return inherited[inherited.index.isin([which])].groupby("count")[["pruned", "lost", "dq_step"]].mean()
+
+    said = "5.2", "layers of a plateau can go without loss"
+    said += ("from the fewest layers removed to the most, accuracy falls by less than half a point",)
+    for model, dataset in (("vgg19", "cifar10"), ("resnet152", "cifar10"), ("resnet152", "tinyimagenet50")):
+        reached = find(model, dataset, "last")["pruned"]
+        tested, number = f"{model} on {dataset}", "not measured"
+        if len(reached) < 2:
+            yield *said, tested, number, None
+            continue
+        falls = reached.iloc[0] - reached.iloc[-1]
+        number = f"{-falls:+.2f} points with {reached.index[-1]} layers removed instead of {reached.index[0]}"
+        yield *said, tested, number, bool(falls < 0.5)
+
+    said = "5.2", "the accuracy lost is proportional to the rise of Q"
+    said += ("straight line through the variants: 95 % intervals of its slope above zero, of its intercept around zero",)
+    found = {name: find("vgg11", name, "last").dropna(subset="dq_step") for name in ("cifar10", "cifar100")}
+    lines = {dataset: worth(each["dq_step"], each["lost"]) for dataset, each in found.items()}
+    for dataset, line in lines.items():
+        ends = "slope {:.1f} ({:.1f} to {:.1f}), intercept {:.2f} ({:.2f} to {:.2f})"
+        few = f"{len(found[dataset])} variants, too few for a line" if len(found[dataset]) else "not measured"
+        number = ends.format(*line.slope, *line.intercept) if line else few
+        yield *said, f"vgg11 on {dataset}", number, line.proportional if line else None
+
+    said = "5.2", "the harder the data, the more a rise of Q is worth"
+    said += ("points lost for each unit of Q, by a line through zero: more on CIFAR-100 than on CIFAR-10",)
+    known = {dataset: line.per_q[0] for dataset, line in lines.items() if line}
+    number = ", ".join(f"{dataset} {per_q:.1f}" for dataset, per_q in known.items()) + ", alone" * (len(known) == 1)
+    more = known["cifar100"] > known["cifar10"] if len(known) == 2 else None
+    yield *said, "vgg11", number or "not measured", more
+
+    plans = {"table1": "the plan", "random": "random", "l1": "L1 norm"}
+    lost = {name: find("resnet56", "cifar10", name)["lost"].get(16) for name in plans}
+    known = {name: f"{plans[name]} {-value:+.2f} points" for name, value in lost.items() if value is not None}
+    said = "5.2", "ResNet56 keeps its accuracy with 60 % fewer MACs", "the paper's plan loses less than 0.3 points"
+    kept = bool(lost["table1"] < 0.3) if "table1" in known else None
+    yield *said, "resnet56 on cifar10", known.get("table1", "not measured"), kept
+    said = "5.2", "modularity finds the right layers"
+    said += ("the paper's plan loses less than as many blocks at random, and as many of smallest L1 norm",)
+    number = ", ".join(known.values()) + ", alone" * (len(known) == 1)
+    right = bool(lost["table1"] < min(lost["random"], lost["l1"])) if len(known) == 3 else None
+    yield *said, "resnet56 on cifar10", number or "not measured", right

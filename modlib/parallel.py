@@ -1,0 +1,89 @@
+"""Units of work on several processes or machines, by joblib's backends; a lost worker costs one unit."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from joblib import Parallel, delayed, parallel_config
+
+LOSSES = 2  # workers that a unit may take with it before it is given up
+
+
+def spread(
+    task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, scheduler: str | None, notes: Path
+) -> Iterator:
+    """task(unit) of each unit, in the order in which they finish.
+
+    joblib's own processes: when one dies, the units that were being measured are measured again, each by itself; one
+    that takes its process with it a second time is lost. Dask: the scheduler gives the unit of a dead worker to another one,
+    and a note beside the records counts how often, since joblib would wait for ever for one that Dask gives up.
+
+    Args:
+        task: picklable; returns something that has the ``unit``.
+        lost: what to give instead for a unit whose worker dies again and again.
+        jobs: processes, for a backend that runs on this machine.
+        backend: by default processes; ``"dask"``, or whatever is registered with joblib.
+        scheduler: address of Dask's.
+        notes: a folder that all workers see, for the notes.
+
+    Raises:
+        ValueError: for Dask without a scheduler, or where it is not installed.
+    """
+    with ExitStack() as stack:
+        where = {"backend": backend or "loky", "n_jobs": jobs}
+        if backend == "dask":
+            where = {"backend": "dask", "client": stack.enter_context(_client(scheduler)), "n_jobs": -1}
+            task = partial(_counted, task, lost, notes)
+        call = delayed(partial(_call, task, list(sys.argv)))
+
+        def run(some: Sequence) -> Iterator:
+            with parallel_config(**where):  # read when Parallel is made; not left on between two results
+                parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+            return parallel([call(unit) for unit in some])
+
+        left = list(units)
+        while left:
+            try:
+                for done in run(left):
+                    left.remove(done.unit)
+                    yield done
+            except BrokenExecutor:
+                for unit in left[:jobs]:  # they were started in this order
+                    try:
+                        (done,) = run([unit])
+                    except BrokenExecutor:
+                        done = lost(unit)
+                    left.remove(unit)
+                    yield done
+
+
+def _client(scheduler: str | None):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError('backend="dask" needs that package: pip install "modlib[cluster]"') from None
+    if scheduler is None:
+        raise ValueError('backend="dask" needs scheduler=ADDRESS, such as "tcp://10.0.0.1:8786" (from: dask scheduler)')
+    return Client(scheduler, set_as_default=False)
+
+
+def _call(task: Callable, arguments: list[str], unit):
+    sys.argv[:] = arguments  # a record names the command that asked for it
+    return task(unit)
+
+
+def _counted(task: Callable, lost: Callable, notes: Path, unit):
+    """The task, unless it has taken too many workers with it."""
+    notes.mkdir(parents=True, exist_ok=True)
+    note = notes / f".{'-'.join(map(str, vars(unit).values()))}.started"
+    starts = int(note.read_text()) if note.exists() else 0
+    try:
+        if starts == LOSSES:
+            return lost(unit)
+        note.write_text(str(starts + 1))
+        return task(unit)
+    finally:  # a worker that dies does not come here
+        note.unlink()

@@ -1,0 +1,182 @@
+"""The k nearest rows of every row, by cosine similarity: one exact search for all sizes, in bounded memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn import functional as F
+
+PANEL_BYTES = 128 * 2**20  # similarities held at a time: bounds the memory, does not change the neighbours
+
+SLICE = 4096  # features multiplied at a time: float32 sums stay short, and of features on disk a slice is in memory
+
+LEAF = 64  # rows below which a square is not divided further: smaller products would not run at full speed
+
+SPARE = 4  # candidates beyond the k-th that are kept, to see what lies near it
+
+PAIRS = 16  # rows compared in float64 at a time: they fit in a core's cache
+
+# Similarities nearer to each other than this are decided in float64. Of float32 it is twice the largest error that
+# features of trained and untrained networks showed (1.5e-6); of float64, four times GRAIN.
+DOUBT = {torch.float32: 2.0**-18, torch.float64: 2.0**-38}
+
+GRAIN = 2.0**-40  # similarities that agree to this are equal: float64 products of the same rows may differ by less
+
+
+def panel_bytes(n: int) -> int:
+    """What the search among n rows of float32 may take beside them: a panel, its copies on the way, the candidates."""
+    return 3 * min(PANEL_BYTES, 4 * n * n)
+
+
+def nearest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k most similar other rows of each row and their similarities, most similar first, equal ones by index.
+
+    Similarities come in panels of rows: of each panel only what lies right of the diagonal is multiplied, and serves
+    its rows and its columns. Each row keeps the best candidates met so far. What rounding leaves in doubt is computed again
+    in float64, so neither panels nor the order of a sum decide who is a neighbour.
+
+    Args:
+        x: (N, M) float32 or float64, N >= 2, finite, no row zero.
+        k: 1 <= k < N.
+
+    Returns:
+        (similarities, neighbours), both (N, k), in the type of x and int64.
+    """
+    n = len(x)
+    norms = row_norms(x)
+    if norms.dtype != x.dtype:  # lengths that float32 products would not survive: make every row a unit vector first
+        x, norms = (x / norms[:, None]).to(x.dtype), torch.ones(n, dtype=x.dtype, device=x.device)
+    kept = min(k + SPARE, n - 1)
+    best = x.new_full((n, kept), -torch.inf)
+    index = torch.zeros(n, kept, dtype=torch.int64, device=x.device)
+    rows = max(1, PANEL_BYTES // (n * x.element_size()))
+    with _full_precision():
+        for start in range(0, n, rows):
+            stop = min(start + rows, n)
+            panel = _panel(x, norms, start, stop)
+            found = panel.topk(min(kept, n - start), 1)
+            _merge(best[start:stop], index[start:stop], found.values, found.indices + start)
+            if stop < n:
+                found = panel[:, stop - start :].topk(min(kept, stop - start), 0)
+                _merge(best[stop:], index[stop:], found.values.T, found.indices.T + start)
+        return _settle(x, best, index, k)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """float32 products in float32, whatever the user allows elsewhere (TF32, bfloat16)."""
+    on_cuda = torch.backends.cuda.matmul
+    name, full = ("fp32_precision", "ieee") if hasattr(on_cuda, "fp32_precision") else ("allow_tf32", False)
+    places = [place for place in (on_cuda, getattr(torch.backends.mkldnn, "matmul", None)) if hasattr(place, name)]
+    before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, full)
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)
+
+
+def row_norms(x: torch.Tensor) -> torch.Tensor:
+    """Row lengths; in float64 where some are so long or short that float32 cannot square them. Refuses rows that have
+    no direction."""
+
+    def lengths(dtype: torch.dtype) -> torch.Tensor:
+        parts = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in x.split(SLICE, 1)]
+        return torch.linalg.vector_norm(torch.stack(parts), dim=0)
+
+    norms = lengths(x.dtype)
+    if x.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
+        norms = lengths(torch.float64)
+    if not torch.isfinite(norms).all():
+        row = int((~torch.isfinite(norms)).nonzero()[0])
+        came = x[row][~torch.isfinite(x[row])]
+        raise ValueError(
+            f"features must be finite; row {row} holds {came[0].item() if len(came) else 'numbers too large to square'}. "
+            "Check the model's weights and its input"
+        )
+    if not norms.all():
+        raise ValueError(
+            f"features row {int((norms == 0).nonzero()[0])} is all zeros, and a zero vector has no cosine similarity. "
+            "Leave the sample out, or tap the layer before its ReLU"
+        )
+    return norms
+
+
+def _panel(x: torch.Tensor, norms: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Similarities of rows start to stop with these and all later rows, (stop - start, N - start); own ones -inf."""
+    rows = stop - start
+    panel = x.new_zeros(rows, len(x) - start)
+    square = [*_triangle(0, rows)]
+    for part in x[start:].split(SLICE, 1):
+        for upper, right in [*square, (slice(0, rows), slice(rows, None))]:
+            panel[upper, right].addmm_(part[upper], part[right].T)
+    for upper, right in square:
+        if upper != right:
+            panel[right, upper] = panel[upper, right].T
+    panel /= norms[start:stop, None]  # after the product: exact sums of whole numbers stay exact, and x needs no copy
+    panel /= norms[start:]
+    panel[:, :rows].fill_diagonal_(-torch.inf)
+    return panel
+
+
+def _triangle(start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+    """The upper triangle of a square, diagonal included, in blocks as large as can be."""
+    if stop - start <= LEAF:
+        yield slice(start, stop), slice(start, stop)
+        return
+    middle = start + (stop - start + 31) // 32 * 16  # half of it, in sixteens: vectors are full
+    yield slice(start, middle), slice(middle, stop)
+    yield from _triangle(start, middle)
+    yield from _triangle(middle, stop)
+
+
+def _merge(best: torch.Tensor, index: torch.Tensor, values: torch.Tensor, columns: torch.Tensor) -> None:
+    """Keep the largest of what rows have and what comes to them, in place."""
+    top = torch.cat([best, values], 1).topk(best.shape[1], 1)
+    best[:] = top.values
+    index[:] = torch.cat([index, columns], 1).gather(1, top.indices)
+
+
+def _settle(x: torch.Tensor, values: torch.Tensor, index: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first k candidates in their true order: similarities in doubt are replaced by those of float64."""
+    if x.device.type == "mps":  # has no float64
+        x, values, index = x.cpu(), values.cpu(), index.cpu()
+    n, kept, doubt = len(x), values.shape[1], DOUBT[x.dtype]
+    values = values.double()
+    close = values[:, :-1] - values[:, 1:] <= doubt
+    # Where the last candidate is as near as the k-th, rows that were not kept may be too: ask all of them.
+    crowded = (values[:, k - 1] - values[:, -1] <= doubt) & (kept < n - 1)
+    row, place = ((F.pad(close, (0, 1)) | F.pad(close, (1, 0))) & ~crowded[:, None]).nonzero(as_tuple=True)
+    for i, j in zip(row.split(PAIRS), place.split(PAIRS), strict=True):
+        values[i, j] = _grains(_exact(x, i, index[i, j]))
+    step = max(1, PANEL_BYTES // (8 * x.shape[1]))  # rows in float64 at a time
+    for i in crowded.nonzero()[:, 0].split(max(1, min(step, PANEL_BYTES // (8 * n)))) if crowded.any() else ():
+        units = _units(x, i)
+        exact = torch.cat([units @ _units(x, j).T for j in torch.arange(n, device=x.device).split(step)], 1)
+        exact = _grains(exact).scatter_(1, i[:, None], -torch.inf)
+        exact, order = exact.sort(dim=1, descending=True, stable=True)
+        values[i], index[i] = exact[:, :kept], order[:, :kept]
+    index, order = index.sort(1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values[:, :k].to(x.dtype), index.gather(1, order)[:, :k]
+
+
+def _exact(x: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+    """Similarities of pairs of rows, in float64."""
+    products = torch.zeros(3, len(i), dtype=torch.float64, device=x.device)
+    for part in x.split(SLICE, 1):
+        a, b = part[i].double(), part[j].double()
+        products += torch.stack([(a * b).sum(1), (a * a).sum(1), (b * b).sum(1)])
+    return products[0] / products[1].sqrt() / products[2].sqrt()
+
+
+def _units(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Some rows as unit vectors in float64."""
+    return F.normalize(x[rows].double(), dim=1, eps=0)
+
+
+def _grains(similarities: torch.Tensor) -> torch.Tensor:
+    """Rounded to multiples of GRAIN."""
+    return (similarities / GRAIN).round_() * GRAIN

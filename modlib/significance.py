@@ -1,0 +1,196 @@
+"""How sure a modularity is: against chance (permuted labels) and against the choice of samples (subsamples)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+
+from modlib._checks import whole_number
+from modlib.graph import DynamicGraph, KnnGraph
+from modlib.modularity import _edges, check_labels, modularity
+
+CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result
+
+
+def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
+    """Q of a graph under permuted labels: the graph and the sizes of the classes stay, all else is chance.
+
+    Args:
+        graph: as of :func:`modlib.modularity`; a :class:`DynamicGraph` has the same permutations in every snapshot.
+        labels: (N,) integers >= 0 of at least two classes.
+        repeats: number of permutations.
+        seed: of the permutations.
+
+    Returns:
+        (repeats,) float64, or (L, repeats) for a dynamic graph. ``(1 + sum(null >= q)) / (1 + repeats)`` is the p-value
+        of q; :func:`null_moments` has the mean and the standard deviation without any permutation.
+
+    Raises:
+        ValueError: as :func:`modlib.modularity` does, and for ``repeats`` below 1.
+
+    >>> two_pairs = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    >>> np.unique(null_model(two_pairs, [0, 0, 1, 1], repeats=50)).tolist()
+    [-0.5, 0.5]
+    """
+    if isinstance(graph, DynamicGraph):
+        return np.array([null_model(snapshot, labels, repeats, seed) for snapshot in graph.graphs])
+    modularity(graph, labels)  # its checks
+    source, target, weight, n = _edges(graph)
+    labels = check_labels(labels, n)
+    total, classes = weight.sum(), labels.max() + 1
+    strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
+
+    rng = np.random.default_rng(seed)
+    parts = []
+    for rows in _chunks(whole_number("repeats", repeats, 1), len(source) + n):
+        permuted = rng.permuted(np.tile(labels, (rows, 1)), axis=1)
+        within = (permuted[:, source] == permuted[:, target]) @ weight / total
+        cell = permuted + classes * np.arange(rows)[:, None]
+        share = np.bincount(cell.ravel(), np.tile(strength, rows), rows * classes).reshape(rows, classes) / total
+        parts.append(within - (share**2).sum(1))
+    return np.concatenate(parts)
+
+
+def null_moments(graph, labels) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
+    """Exact mean and standard deviation of Q over all permutations of the labels; nothing is permuted.
+
+    With B = (A - s s^T / 2W) / 2W, Q is the sum of B_ij over pairs of one label. Rows of B sum to zero, and the
+    diagonal always counts. A permutation gives two different nodes one label with probability
+    p = sum_c n_c (n_c - 1) / N (N - 1), so
+
+        E[Q] = (1 - p) tr B = -(1 - p) sum_i (s_i / 2W)^2    (without loops),
+
+    about -1/N. The square of Q is a sum over two pairs, which are the same, share one node, or none (Mantel, Cancer
+    Research 27, 1967): three probabilities, three sums. O(N k) time.
+
+    Args:
+        graph, labels: as of :func:`null_model`.
+
+    Returns:
+        Two floats, or two (L,) arrays for a dynamic graph.
+
+    >>> two_pairs = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    >>> mean, std = null_moments(two_pairs, [0, 0, 1, 1])  # Q is 0.5 in one of three labellings, -0.5 in two
+    >>> round(mean, 4), round(std, 4)
+    (-0.1667, 0.4714)
+    """
+    if isinstance(graph, DynamicGraph):
+        mean, std = np.transpose([null_moments(snapshot, labels) for snapshot in graph.graphs])
+        return mean, std
+    modularity(graph, labels)  # its checks
+    source, target, weight, n = _edges(graph)
+    sizes = np.bincount(check_labels(labels, n)).astype(float)
+    d = sp.csr_array((weight, (source, target)), shape=(n, n))
+    a = (d + d.T) / 2
+    total, s = a.sum(), a.sum(1)
+
+    diagonal = (a.diagonal() - s * s / total) / total
+    trace, rows = diagonal.sum(), (diagonal**2).sum()  # off the diagonal, row i of B sums to -B_ii
+    squares = ((a * a).sum() - 2 * s @ (a @ s) / total + (s @ s / total) ** 2) / total**2 - rows
+
+    twos, threes, fours = (_falling(sizes, r) for r in (2, 3, 4))
+    one_label = twos.sum() / _falling(n, 2)
+    sharing = threes.sum() / max(1, _falling(n, 3))
+    apart = (fours.sum() + twos.sum() ** 2 - (twos**2).sum()) / max(1, _falling(n, 4))
+    second = one_label * 2 * squares + sharing * 4 * (rows - squares) + apart * (trace**2 - 4 * rows + 2 * squares)
+    variance = second - (one_label * trace) ** 2
+    return float((1 - one_label) * trace), float(np.sqrt(max(0, variance)))
+
+
+def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int = 200, seed: int = 0) -> np.ndarray:
+    """Q of the k-NN graphs of random subsets of the samples, drawn without replacement.
+
+    No similarity is computed again: within a subset, the k nearest neighbours of a sample are the first k members in
+    its list of neighbours. Lists must be long enough for that; of 40 neighbours about 20 are in a random half.
+
+    Args:
+        graph: a :class:`KnnGraph` with (several times) more than k neighbours a node, or a :class:`DynamicGraph` of
+            such, which has the same subsets in every snapshot.
+        labels: (N,) integers >= 0 of at least two classes.
+        k: neighbours in the graphs of the subsets.
+        size: samples of a subset; N // 2 by default.
+        repeats: number of subsets.
+        seed: of the subsets.
+
+    Returns:
+        (repeats,) float64, or (L, repeats) for a dynamic graph.
+
+    Raises:
+        ValueError: for bad labels, ``size`` not in k + 1 .. N, lists too short, or a subset without edges.
+
+    >>> graph = KnnGraph(np.array([[1, 2], [0, 2], [1, 0]]), np.ones((3, 2)))
+    >>> subsamples(graph, [0, 0, 1], k=1, size=3, repeats=1).round(3).tolist()  # the whole, three edges
+    [-0.056]
+    """
+    if isinstance(graph, DynamicGraph):
+        return np.array([subsamples(snapshot, labels, k, size, repeats, seed) for snapshot in graph.graphs])
+    n, labels = graph.n, check_labels(labels, graph.n)
+    k = whole_number("k", k, 1, graph.k, f"for a graph with {graph.k} neighbours a node")
+    size = whole_number("size", n // 2 if size is None else size, k + 1, n, f"for N={n} samples and k={k}")
+
+    of_class = np.eye(labels.max() + 1)[labels]
+    same = labels[graph.neighbors] == labels[:, None]
+    sums = np.column_stack([same.ravel(), of_class[graph.neighbors.ravel()]])  # of an edge: inside?, class it ends in
+    rng = np.random.default_rng(seed)
+    parts = []
+    for rows in _chunks(whole_number("repeats", repeats, 1), graph.neighbors.size):
+        member = rng.permuted(np.tile(np.arange(n) < size, (rows, 1)), axis=1)
+        found = member[:, graph.neighbors]
+        place = found.cumsum(2, dtype=np.int32)
+        if (place[..., -1][member] < k).any():
+            raise ValueError(
+                f"graph has too few neighbours a node ({graph.k}) to find {k} in every subset of {size} of {n} "
+                f"samples; build it with k={min(n - 1, 2 * graph.k)}"
+            )
+        weight = graph.weights * (found & (place <= k) & member[:, :, None])
+        total = weight.sum((1, 2))[:, None]
+        if not total.all():
+            raise ValueError(f"a subset of {size} samples has no edges, so its Q is undefined; choose a larger size")
+        inside, *ends = (weight.reshape(rows, -1) @ sums / total).T
+        share = (weight.sum(2) @ of_class / total + np.transpose(ends)) / 2
+        parts.append(inside - (share**2).sum(1))
+    return np.concatenate(parts)
+
+
+def confidence_interval(
+    graph, labels, k: int = 3, level: float = 0.95, repeats: int = 400, seed: int = 0
+) -> np.ndarray:
+    """An interval for the Q that other samples of the same number would have on average.
+
+    From the deviations of random halves of the samples. Of a mean, halves drawn without replacement spread around the
+    whole just as wholes spread around the truth (the delete-half jackknife; Shao and Wu, Ann. Statist. 17, 1989).
+    A bootstrap with replacement would not do: copies of a sample are each other's nearest neighbours.
+
+    Args:
+        graph, labels, k, repeats, seed: as of :func:`subsamples`.
+        level: share of such intervals that hold the truth.
+
+    Returns:
+        (2,) float64, low and high; (L, 2) for a dynamic graph.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=200)
+    >>> graph = modlib.dynamic_graph(modlib.load_model("resnet20"), images.x, k=40, layers=["layer3.2"])
+    >>> low, high = confidence_interval(graph, images.y, repeats=100)[0]
+    >>> bool(low < modularity(graph.nearest(3), images.y)[0] < high)
+    True
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
+    q = subsamples(graph, labels, k, None, repeats, seed)
+    whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)
+    n = len(np.asarray(labels))
+    deviation = (q - q.mean(-1, keepdims=True)) * np.sqrt((n // 2) / (n - n // 2))
+    ends = np.quantile(deviation, [(1 + level) / 2, (1 - level) / 2], axis=-1)
+    return whole - np.moveaxis(ends, 0, -1)
+
+
+def _falling(n, r: int):
+    """n (n - 1) ... (n - r + 1): ways to pick r of n in order."""
+    return np.prod([n - i for i in range(r)], axis=0)
+
+
+def _chunks(repeats: int, numbers: int) -> Iterator[int]:
+    """How many of the repeats to do at a time, of so many numbers each."""
+    step = max(1, CHUNK // numbers)
+    yield from (min(step, repeats - done) for done in range(0, repeats, step))

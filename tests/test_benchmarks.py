@@ -1,0 +1,59 @@
+"""The page of benchmarks: it says what a record says, and what none says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modlib import benchmarks
+from modlib.results import measurement, read_result, write_result
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def record():
+    names = [
+        "one layer / bare product, N = 2000, M = 8192, CPU", "one layer / bare product, N = 5000, M = 8192, CPU",
+        "after the forward pass / forward pass, resnet56, N = 500, CPU",
+        "straightforward / ours, after the forward pass, resnet56, N = 500, CPU",
+        "whole curve / forward pass, resnet18, N = 10000, GPU",
+    ]  # fmt: skip
+    values = {"first": (["ratio"], [9, 0.7, 0.4, 12, 4.9]), "second": (["ratio"], [10, 1, 1, 1, 1])}
+    values |= {"rounding_1e9": (["size"], [20.0]), "sketch_error": (["sketch"], [0.01])}
+    grown = {"seconds": [[20, 400]], "product": [[15, 500]], "peak": [[2**30, 4 * 2**30]]}
+    values |= {name: (["network", "n"], data) for name, data in grown.items()}
+    coords = {"ratio": names, "size": ["N = 500, M = 512"], "sketch": [512], "network": ["vgg16"], "n": [500, 10_000]}
+    return measurement("benchmarks", {"scale": "full", "k": 3, "rounds": 5}, coords, values, numpy="2", gpu="none")
+
+
+def test_targets_are_held_against_what_was_measured(record):
+    table = benchmarks.targets(record)
+    found = dict(zip(table["case"], zip(table["measured"], table[""], strict=True), strict=False))
+    assert table[""].tolist() == ["reached", "not reached", "reached", "reached", "not reached", "reached", "reached"]
+    assert not any("N = 2000" in case for case in found)  # only from 5,000 on
+    assert table["measured"][3] == "4 GiB" and table["measured"][4] == "6.67 min"
+    assert benchmarks.ratios(record)["ratio"][0] == "0.900"
+
+
+def test_without_a_record_nothing_is_said_to_be_measured(tmp_path, record):
+    assert benchmarks.recorded(tmp_path) is None
+    table = benchmarks.targets(None)
+    assert set(table[""]) == {"not measured"} and not any(table["measured"]) and len(table) == len(benchmarks.TARGETS)
+    write_result(record, tmp_path / "benchmarks.json")
+    assert benchmarks.recorded(tmp_path) == read_result(tmp_path / "benchmarks.json")
+
+
+def test_the_plot_shows_times_and_floor(record):
+    (axes,) = benchmarks.plot_growth(record).axes
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[20, 400], [15, 500]]
+
+
+def test_one_size_is_measured_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--part", "curve", "resnet20", "20"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert found["seconds"] > 0 and 2**26 < found["peak"] < 2**33

@@ -1,0 +1,123 @@
+"""The pruning explorer: its numbers are the costs of really pruned networks, and its accuracies those of the records."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pruned import curve_record, pruned_record, skeleton
+
+from modlib import layer_names
+from modlib.pruning import cost, find_redundant, prune, random_plan, removable
+from modlib.pruning_explorer import TOLERANCES, explore_pruning
+from modlib.reproduction import best_record, recorded_curve
+
+MODELS = ("vgg11", "resnet20", "resnet56", "resnet18")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    for model in MODELS:
+        depth = len(layer_names(skeleton(model)))
+        curve_record(folder, model, np.linspace(0.1, 0.8, depth) - 0.05 * (np.arange(depth) % 4 == 3))
+    pruned_record(folder, "vgg11", "last", 1, lost=0.5)
+    pruned_record(folder, "vgg11", "last", 1, lost=2.5, start="scratch")
+    pruned_record(folder, "vgg11", "last", 3, lost=1.25)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def networks(folder):
+    return explore_pruning(folder=folder).data["networks"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_costs_of_layers_that_go_together_add_up(networks, model):
+    """Random sets of layers, as many as can go at once: what the page subtracts is what the pruned network lacks."""
+    network, whole = networks[f"{model}-cifar10"], skeleton(model)
+    most = sum(not why for why in removable(whole).values()) - (model in ("resnet20", "resnet56", "resnet18"))
+    assert (network["whole"]["macs"], network["whole"]["params"]) == (cost(whole).macs, cost(whole).params)
+    for count in sorted({1, most // 2, most}):
+        names = random_plan(whole, count, seed=count).remove
+        left = cost(prune(whole, names))
+        off = [network["layers"].index(name) for name in names]
+        for kind in ("macs", "params"):
+            assert network["whole"][kind] - sum(network[kind][i] for i in off) == getattr(left, kind), names
+
+
+def test_what_can_go_and_what_the_rule_names_are_the_librarys(folder, networks):
+    for model in MODELS:
+        network, whole = networks[f"{model}-cifar10"], skeleton(model)
+        assert dict(zip(network["layers"], network["why"], strict=True)) == removable(whole)
+        curve = recorded_curve(best_record("curves", model, "cifar10", folder))
+        for tol, plan in zip(TOLERANCES, network["plans"], strict=True):
+            expected = find_redundant(curve, tol, whole)
+            assert tuple(network["layers"][i] for i in plan["remove"]) == expected.remove
+            assert tuple(plan["verdicts"]) == expected.verdicts
+
+
+def test_variants_are_those_of_the_records(networks):
+    first, second, third = networks["vgg11-cifar10"]["variants"]
+    assert (first["removed"], first["pruned"], first["start"]) == ([7], 89.5, "from inherited weights")
+    assert (second["removed"], second["pruned"], second["start"]) == ([7], 87.5, "from scratch")
+    assert (third["removed"], third["whole"], third["at_once"]) == ([5, 6, 7], 90.0, 40.0)
+    assert len(third["q"]) == 5 and third["title"] == "3 layers: the last"
+    assert networks["resnet20-cifar10"]["variants"] == []
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_what_the_page_computes(networks, tmp_path):
+    """The page's own arithmetic, in node, against pruned networks; what it refuses, against what prune refuses."""
+    cases = []
+    for model in MODELS:
+        name, whole = f"{model}-cifar10", skeleton(model)
+        layers = layer_names(whole)
+        for seed in range(3):
+            off = [layers.index(each) for each in random_plan(whole, 2, seed).remove]
+            left = cost(prune(whole, [layers[i] for i in off]))
+            refused = []
+            for i in sorted({*range(len(layers))} - {*off}):
+                try:
+                    prune(whole, [layers[each] for each in (*off, i)])
+                except ValueError as error:
+                    refused.append([i, str(error).split("cannot go: ")[1].split(". Those")[0]])
+            cases.append({"network": name, "off": off, "macs": left.macs, "params": left.params, "refused": refused})
+    (tmp_path / "cases.json").write_text(json.dumps({"networks": networks, "cases": cases}))
+    run = subprocess.run(
+        ["node", "--test", Path(__file__).parent / "pruning-explorer.test.mjs"],
+        env={**os.environ, "CASES": str(tmp_path / "cases.json")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "# fail 0" in run.stdout and "# skipped 0" in run.stdout
+
+
+def test_the_recorded_networks_are_offered():
+    widget = explore_pruning("resnet20-cifar10", tol=0.0)
+    network = widget.data["networks"]["resnet20-cifar10"]
+    record = best_record("curves", "resnet20", "cifar10", weights="trained")
+    assert network["whole"] == {"macs": record["macs"], "params": record["params"], "accuracy": record["accuracy"]}
+    np.testing.assert_allclose(network["q"], recorded_curve(record).mean, atol=5.1e-5)
+    assert widget.setting == {"network": "resnet20-cifar10", "off": "", "layer": 2, "tol": 0.0}
+    forms = widget._repr_mimebundle_()[0]
+    assert forms["image/png"] and "of the MACs" in forms["text/plain"]
+    assert len(json.dumps(widget.get_state())) < 120_000
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (dict(network="resnet21-cifar10"), "unknown recorded network 'resnet21-cifar10'; did you mean 'resnet20-cifar10'"),
+    (dict(tol=0.07), "unknown tolerance 0.07"),
+])  # fmt: skip
+def test_what_was_not_recorded_is_told_in_a_sentence(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        explore_pruning(**arguments)
+
+
+def test_without_records_there_is_nothing_to_explore(tmp_path):
+    with pytest.raises(ValueError, match="no recorded curve of a trained network"):
+        explore_pruning(folder=tmp_path)
