@@ -20,7 +20,7 @@ from methods import OTHERS, ours, straightforward
 
 import modlib
 from modlib.data import cache_folder
-from modlib.results import measurement, write_result
+from modlib.results import measurement, read_result, write_result
 
 FULL = dict(
     rounds=5, products=[(500, 16384), (2000, 8192), (5000, 2048), (5000, 8192), (10000, 4096)], others=(500, 8192),
@@ -164,6 +164,17 @@ def _alone(name: str, n: int) -> dict:
     return found
 
 
+def again(path: Path, name: str, n: int) -> None:
+    """Measure one size of the growth again, and put it into the record."""
+    record, found = read_result(path), _alone(name, n)
+    where = record.coords["network"].index(name), record.coords["n"].index(n)
+    for key, value in found.items():
+        data = record[key].copy()
+        data[where] = value
+        record.values[key]["data"] = data.tolist()
+    write_result(record, path)
+
+
 def part(what: str, name: str, n: int) -> dict:
     model, sample = modlib.build_model(name), images(n)
     start = time.perf_counter()
@@ -183,10 +194,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that it runs")
     parser.add_argument("--out", default="results/benchmarks.json", help="the record; for the book modlib/assets/results/benchmarks.json")
+    parser.add_argument("--again", nargs=2, metavar=("NETWORK", "N"), help="measure one size of the growth again, if something disturbed it")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
         print(json.dumps(part(given.part[0], given.part[1], int(given.part[2]))))
+        return
+    if given.again:
+        again(Path(given.out), given.again[0], int(given.again[1]))
         return
     scale, rows = QUICK if given.quick else FULL, []
 

@@ -8,6 +8,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from modlib.data import load_images
+from modlib.features import iter_features
+from modlib.models import build_model
+from modlib.pruning import cost
 from modlib.report import MISSING, proper
 from modlib.results import FOLDER, Result, find_results
 
@@ -94,6 +98,17 @@ def targets(record: Result | None) -> pd.DataFrame:
             shown = "" if value is None else f"{value:.3g}{target.unit}"
             rows.append({"to reach": target.what, "case": proper(case), "measured": shown, "": verdict})
     return pd.DataFrame(rows)
+
+
+def operations(name: str, n: int) -> float:
+    """Multiply-accumulates of each pair's product once, in all layers, beside those of the forward pass of n images.
+
+    >>> operations("resnet56", 1000) / operations("resnet56", 500)  # grows with n, as the forward pass does not
+    2.0
+    """
+    model = build_model(name)
+    widths = [features.shape[1] for _, features in iter_features(model, load_images("cifar10", n=1).x)]
+    return sum(widths) * n / 2 / cost(model).macs
 
 
 def ratios(record: Result) -> pd.DataFrame:
