@@ -14,7 +14,6 @@ from modlib._checks import size_in_bytes, unknown, whole_number
 from modlib.models import layer_names
 
 
-@torch.no_grad()
 def iter_features(
     model: nn.Module,
     x,
@@ -88,6 +87,7 @@ def iter_features(
 
         return hook
 
+    @torch.no_grad()  # not on the generator: what torch makes of one keeps the last layer alive while the next is taken
     def forward(tapped: Sequence[str], rows: slice) -> None:
         shapes.clear()
         part = x[rows].to(device)

@@ -72,9 +72,9 @@ def todo(figure: str, folder=FOLDER) -> str:
 
 
 def _unit(record: Result) -> tuple[str, str, str] | None:
-    """What of a figure a record holds: model, dataset and variant; None for trials and parts of other experiments."""
+    """What of a figure a record holds: model, dataset and variant; None for trials and for what belongs to no figure."""
     s = record.settings
-    if s.get("scale", "full") != "full" or "stages" in s:
+    if s.get("scale", "full") != "full" or "stages" in s or "model" not in s:
         return None
     kinds = ("attack", "protocol") if "attack" in s else ("criterion", "count", "start") if "criterion" in s else ()
     strength = [f"{255 * s['eps']:g}"] if "eps" in s else []
@@ -229,7 +229,7 @@ def evidence(folder=FOLDER) -> pd.DataFrame:
         ]
         variant = (_unit(record) or ("", "", ""))[2]
         rows.append({
-            "record": f"{record.experiment}: {proper(s.get('model', ''))} on {proper(s.get('dataset', ''))}",
+            "record": record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else ""),
             "settings": ", ".join(filter(None, [variant, *how])),
             "device": e["device"],
             "date": e["date"][:10],

@@ -1,6 +1,7 @@
 """Features: exact copies, the same in any number of passes and batches, and a model that is left as it was."""
 
 import errno
+import weakref
 
 import numpy as np
 import pytest
@@ -94,6 +95,13 @@ def test_a_full_disk_is_told_in_a_sentence(network, pixels, monkeypatch):
     with pytest.raises(OSError, match=r"does not hold 30,720 bytes of features \(No space left on device\)\. Let TMPDIR name"):
         features(network, pixels, batch_size=5, memory=10_000, spool=True)
     assert hooks(network) == 0
+
+
+def test_a_layer_is_let_go_before_the_next_is_taken(network, pixels):
+    for _, matrix in iter_features(network, pixels):
+        held = weakref.ref(matrix)
+        del matrix
+        assert held() is None
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])

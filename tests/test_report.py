@@ -115,3 +115,8 @@ def test_every_record_but_a_trial_shows_its_evidence(record, tmp_path):
     table = report.evidence(tmp_path)
     assert table["settings"].tolist() == ["trained, fast, 15 epochs, seed 0", "untrained, seed 0"]
     assert (table["record"] == "curves: VGG16 on CIFAR-10").all() and table["device"].all()
+
+
+def test_a_record_that_is_of_no_network_shows_its_evidence_too(tmp_path):
+    write_result(measurement("benchmarks", {"scale": "full"}, {}, {"first": ([], 1.0)}), tmp_path / "benchmarks.json")
+    assert report.evidence(tmp_path)["record"].tolist() == ["benchmarks"]
