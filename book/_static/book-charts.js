@@ -147,12 +147,22 @@
       const titles = Object.values(columns);
       row(titles, titles.map(() => "col"), element("thead", {}, rows));
       const body = element("tbody", {}, rows);
-      chart.view.data(`${mark}_marks`).forEach(({ datum }) => {
+      marked(chart.view.scenegraph().root, RegExp(`^${mark}(_\\d+)?_marks$`)).forEach(({ datum }) => {
         row(Object.keys(columns).map((field) => shown(datum[field])), ["row"], body);
       });
     };
     folded.addEventListener("toggle", fill);
     return { fill };
+  }
+
+  // The items of a mark by its name, in whatever panel it is. (Altair numbers names inside panels.)
+  function marked(scene, name) {
+    if (name.test(scene.name)) return scene.items;
+    for (const inner of scene.items || []) {
+      const found = marked(inner, name);
+      if (found) return found;
+    }
+    return null;
   }
 
   function redraw(chart) {
