@@ -154,19 +154,19 @@ def growth(scale: dict) -> tuple[dict, dict]:
     return values, {"network": scale["growth"], "n": sizes}
 
 
-def _alone(name: str, n: int) -> dict:
-    """One size in a process of its own: the peak of memory is the process's."""
+def _alone(name: str, n: int, parts=("curve", "product")) -> dict:
+    """One size, each part in a process of its own: the peak of memory is the process's."""
     found = {}
-    for part in ("curve", "product"):
+    for part in parts:
         command = [sys.executable, __file__, "--part", part, name, str(n)]
         found |= json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print(f"{name}, N = {n}: {found['seconds']:.1f} s, products {found['product']:.1f} s, peak {found['peak'] / 2**30:.2f} GiB")
+    print(f"{name}, N = {n}: {found}", flush=True)
     return found
 
 
 def again(path: Path, name: str, n: int) -> None:
-    """Measure one size of the growth again, and put it into the record."""
-    record, found = read_result(path), _alone(name, n)
+    """Measure the curve of one size of the growth again, and put it into the record."""
+    record, found = read_result(path), _alone(name, n, ["curve"])
     where = record.coords["network"].index(name), record.coords["n"].index(n)
     for key, value in found.items():
         data = record[key].copy()
@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that it runs")
     parser.add_argument("--out", default="results/benchmarks.json", help="the record; for the book modlib/assets/results/benchmarks.json")
-    parser.add_argument("--again", nargs=2, metavar=("NETWORK", "N"), help="measure one size of the growth again, if something disturbed it")
+    parser.add_argument("--again", nargs=2, metavar=("NETWORK", "N"), help="measure one curve of the growth again, if something disturbed it")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:

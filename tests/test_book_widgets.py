@@ -174,11 +174,12 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
         for network in networks:
             explorer.locator("select[name=network]").select_option(network)
             check()
-            explorer.locator("button", has_text=re.compile(r"^Remove layer")).click()
-            check()
-            explorer.locator("input[name=layer]").press("ArrowRight")
-            explorer.locator("button", has_text=re.compile(r"^Remove layer")).click()
-            check()
+            remove = explorer.locator("button", has_text=re.compile(r"^Remove layer"))
+            for _ in range(2):
+                while remove.count() == 0 or remove.is_disabled():  # it is removed, or cannot go
+                    explorer.locator("input[name=layer]").press("ArrowRight")
+                remove.click()
+                check()
         assert len(heard) >= 3 * len(networks)
 
 
