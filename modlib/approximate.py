@@ -30,7 +30,8 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
         return x
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(width, generator=random).to(x.device)
-    signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x)
+    precision = torch.float32 if x.dtype == torch.float16 else x.dtype
+    signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, precision)
     dealt = (F.pad(rows[:, order] * signs, (0, -width % size)) for rows in x.split(ROWS))
     return torch.cat([rows.view(len(rows), -1, size).sum(1) for rows in dealt])
 
@@ -47,6 +48,7 @@ def descend(x: torch.Tensor, k: int, seed: int = 0) -> tuple[torch.Tensor, torch
         from pynndescent import NNDescent
     except ImportError:
         raise ImportError('search="pynndescent" needs it: pip install pynndescent; or search="exact"') from None
+    x = x if x.dtype == torch.float64 else x.float()
     row_norms(x)  # refuses rows that have no direction
     found = NNDescent(x.cpu().numpy(), metric="cosine", n_neighbors=k + 1, random_state=seed)
     index, distance = found.neighbor_graph

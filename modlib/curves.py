@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
-from tqdm.auto import tqdm
 
 from modlib._checks import whole_number
 from modlib.data import Images
-from modlib.graph import DynamicGraph, dynamic_graph
+from modlib.graph import DynamicGraph, dynamic_graph, iter_graphs
 from modlib.modularity import check_labels, modularity
 
 
@@ -143,11 +142,12 @@ def curve_grid(
     k: Sequence[int],
     draws: int = 5,
     seed: int | None = None,
-    *,
-    progress: bool = False,
     **options,
 ) -> CurveGrid:
-    """Curves over a grid of N and k. One search for neighbours, at the largest k, serves every k.
+    """Curves over a grid of N and k.
+
+    Every image goes through the network once. One search for neighbours, at the largest k, serves every k, and where the
+    draws overlap much, each pair of images is compared once for all draws and all N.
 
     Args:
         images: the pool. Where it holds ``draws * n`` samples the draws are as in :func:`repeat_curves`; where it does
@@ -165,17 +165,19 @@ def curve_grid(
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
     k = tuple(whole_number("k", each, 1, min(n) - 1, f"for N={min(n)} samples") for each in k)
     classes = int(images.y.max()) + 1
-    chosen = [part for each in n for part in _draw(len(images), each, draws, seed)]
-    rows = []
-    for part in tqdm(chosen, "draws", disable=not progress):
-        y = check_labels(images.y[part], len(part))
-        graph = dynamic_graph(model, images.x[part], max(k), **options)
-        terms = np.zeros((len(k), len(graph), classes))  # a small draw may lack the last classes
-        for row, each in zip(terms, k, strict=True):
-            row[:, : y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)
-        rows.append(terms)
-    per_class = np.array(rows).reshape(len(n), draws, len(k), len(graph), classes).swapaxes(1, 2)
-    return CurveGrid(graph.layers, n, k, per_class)
+    chosen = [np.sort(part) for each in n for part in _draw(len(images), each, draws, seed)]
+    used = np.unique(np.concatenate(chosen))
+    labels = [check_labels(images.y[part], len(part)) for part in chosen]
+    samples = [np.searchsorted(used, part) for part in chosen]
+    layers, columns = [], []
+    for name, graphs in iter_graphs(model, images.x[used], max(k), samples, **options):
+        layers.append(name)
+        columns.append(np.zeros((len(chosen), len(k), classes)))
+        for terms, graph, y in zip(columns[-1], graphs, labels, strict=True):
+            for row, each in zip(terms, k, strict=True):
+                row[: y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)  # a draw may lack the last classes
+    per_class = np.stack(columns, 2).reshape(len(n), draws, len(k), len(layers), classes).swapaxes(1, 2)
+    return CurveGrid(tuple(layers), n, k, per_class)
 
 
 def _draw(total: int, n: int, draws: int, seed: int | None) -> list[np.ndarray]:

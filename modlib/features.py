@@ -13,6 +13,12 @@ from tqdm.auto import tqdm
 from modlib._checks import size_in_bytes, unknown, whole_number
 from modlib.models import layer_names
 
+STORAGE = {"float32": torch.float32, "float16": torch.float16}
+
+
+class _Enough(Exception):
+    """Ends a forward pass behind the last layer that is asked for."""
+
 
 def iter_features(
     model: nn.Module,
@@ -22,12 +28,14 @@ def iter_features(
     batch_size: int = 250,
     memory: int | str | None = None,
     spool: bool = False,
+    storage: str = "float32",
     progress: bool = False,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The features of layers, as a stream of (layer name, matrix).
 
     Features are exact float32 copies, taken the moment a layer returns: an in-place ReLU behind it cannot change them.
-    As many layers as fit in ``memory`` are taken in one pass through the model; with more, it takes several passes.
+    As many layers as fit in ``memory`` are taken in one pass through the model, which ends behind the last of them; with
+    more, it takes several passes.
     The model computes where its parameters lie, in evaluation mode and without TF32; its modes and hooks are as before
     when the stream ends or is closed.
 
@@ -39,6 +47,8 @@ def iter_features(
         memory: bytes the features of one pass may fill, or a size such as ``"5GiB"``; by default half of what is free.
         spool: write the features of a layer that ``memory`` does not hold to a temporary file (in ``$TMPDIR``), mapped
             into memory: one such layer at a time, on the CPU, gone with the last reference to it.
+        storage: ``"float32"``, or ``"float16"`` for half the memory: features are then rounded to 11 significant bits,
+            a relative error of up to 2^-11, and must not exceed 65,504.
         progress: show a bar over the batches.
 
     Yields:
@@ -59,6 +69,9 @@ def iter_features(
         raise ValueError(f"x must be a batch of images (N, 3, H, W); got shape {tuple(x.shape)}")
     if not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise ValueError(f"x must be uint8 pixels or floats; got {x.dtype}. Convert it: x.astype('uint8')")
+    if storage not in STORAGE:
+        raise unknown("storage", storage, STORAGE)
+    stored = STORAGE[storage]
     batch_size = whole_number("batch_size", batch_size, 1)
     names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     modules = dict(model.named_modules())
@@ -84,6 +97,8 @@ def iter_features(
             shapes[name] = tuple(flat.shape)
             if name in matrices and len(flat) == len(matrices[name][rows]):
                 matrices[name][rows] = flat
+            if matrices and len(shapes) == len(matrices):
+                raise _Enough  # no later layer is asked for in this pass
 
         return hook
 
@@ -97,6 +112,8 @@ def iter_features(
             # Named, because flags() by itself switches cuDNN off.
             with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
                 model(part)
+        except _Enough:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
@@ -113,11 +130,12 @@ def iter_features(
             raise ValueError(f"model cannot take x of shape {tuple(x.shape)} and type {x.dtype}: {error}") from error
         widths = {name: shapes[name][1] for name in names}
         room = budget(memory, device)
-        for group in _passes(widths, len(x), room, min(batch_size, len(x)) if spool else len(x)):
+        sizes = {name: stored.itemsize * width for name, width in widths.items()}  # bytes of one sample
+        for group in _passes(sizes, len(x), room, min(batch_size, len(x)) if spool else len(x)):
             for name in group:
                 shape = len(x), widths[name]
-                fits = 4 * len(x) * widths[name] <= room
-                matrices[name] = torch.empty(shape, device=device) if fits else _on_disk(*shape)
+                fits = len(x) * sizes[name] <= room
+                matrices[name] = torch.empty(shape, dtype=stored, device=device) if fits else _on_disk(*shape, stored)
             for start in tqdm(range(0, len(x), batch_size), "features", disable=not progress, leave=False):
                 forward(group, slice(start, start + batch_size))
             for name in group:
@@ -140,38 +158,38 @@ def budget(memory: int | str | None, device: torch.device) -> int:
     return free // 2
 
 
-def _passes(widths: dict[str, int], n: int, budget: int, least: int) -> list[list[str]]:
+def _passes(sizes: dict[str, int], n: int, budget: int, least: int) -> list[list[str]]:
     """Layers in order, cut into runs whose features fit in the budget together; of each, so many samples must."""
     passes, room = [[]], budget
-    for name, width in widths.items():
-        size, smallest = 4 * n * width, 4 * least * width
-        if smallest > budget:
+    for name, each in sizes.items():
+        if least * each > budget:
             raise MemoryError(
-                f"memory={budget:,} bytes does not hold layer {name!r}: {least:,} samples x {width:,} features take "
-                f"{smallest:,} bytes. Give more memory or {'fewer samples' if least == n else 'a smaller batch_size'}"
+                f"memory={budget:,} bytes does not hold layer {name!r}: {least:,} samples of {each:,} bytes take "
+                f"{least * each:,}. Give more memory or {'fewer samples' if least == n else 'a smaller batch_size'}"
             )
-        if size > room:
+        if n * each > room:
             passes.append([])
             room = budget
         passes[-1].append(name)
-        room -= size
+        room -= n * each
     return [group for group in passes if group]
 
 
-def _on_disk(n: int, width: int) -> torch.Tensor:
-    """An (n, width) float32 tensor in a file without a name; the system keeps of it in memory what there is room for.
+def _on_disk(n: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """An (n, width) tensor in a file without a name; the system keeps of it in memory what there is room for.
 
     The file goes with the tensor, even if the process dies.
     """
+    size = n * width * dtype.itemsize
     try:
         with tempfile.TemporaryFile() as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, 4 * n * width)  # a full disk is an error here, later a crash
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, later a crash
             else:
-                file.truncate(4 * n * width)
-            return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(n, width)))
+                file.truncate(size)
+            return torch.from_numpy(np.memmap(file, str(dtype).removeprefix("torch."), "r+", shape=(n, width)))
     except OSError as error:
         raise OSError(
-            f"{tempfile.gettempdir()} does not hold {4 * n * width:,} bytes of features ({error.strerror}). "
+            f"{tempfile.gettempdir()} does not hold {size:,} bytes of features ({error.strerror}). "
             "Let TMPDIR name a folder with more room, or give more memory"
         ) from None

@@ -13,8 +13,7 @@ from modlib.attacks import ATTACKS, PROTOCOLS, attack, clip_only
 from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
 from modlib.curves import CurveDraws, curve_grid, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
-from modlib.features import iter_features
-from modlib.graph import knn_graph
+from modlib.graph import iter_graphs
 from modlib.models import RESNET, layer_names
 from modlib.modularity import modularity
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, seconds
@@ -181,10 +180,8 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
 
     def grid(x) -> np.ndarray:
         """Q over n, k and layers. The first n images of one pass serve every n."""
-        stream = iter_features(network, x[: n[-1]], layers)
-        graphs = ([knn_graph(features[:each], max(campaign.scale.k)) for each in n] for _, features in stream)
-        ks = campaign.scale.k
-        q = [[[modularity(graph.nearest(k), clean.y[: graph.n]) for k in ks] for graph in layer] for layer in graphs]
+        stream = iter_graphs(network, x[: n[-1]], max(campaign.scale.k), [range(each) for each in n], layers)
+        q = [[[modularity(g.nearest(k), clean.y[: g.n]) for k in campaign.scale.k] for g in graphs] for _, graphs in stream]
         return np.moveaxis(q, 0, -1)
 
     values |= {"q": (["n", "k", "layer"], grid(attacked.x)), "clean": (["n", "k", "layer"], grid(clean.x))}

@@ -1,12 +1,13 @@
 """The k-NN graph of one layer (Eq. 3 of the paper) and the dynamic graph of all layers (Section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from tqdm.auto import tqdm
 
 from modlib import resume as stored
 from modlib._checks import size_in_bytes, unknown, whole_number
@@ -131,19 +132,63 @@ def knn_graph(features, k: int = 3, *, sketch: int | None = None, search: str = 
     >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
     [[1], [0], [1]]
     """
+    return knn_graphs(features, k, None, sketch=sketch, search=search, seed=seed)[0]
+
+
+@torch.no_grad()
+def knn_graphs(
+    features, k: int, samples: Sequence | None, *, sketch: int | None = None, search: str = "exact", seed: int = 0
+) -> list[KnnGraph]:
+    """The graphs of several samples of the same feature vectors, which may overlap.
+
+    Where they overlap much, as draws and nested samples do, all pairs of vectors are multiplied once for all of them.
+
+    Args:
+        features, k, sketch, search, seed: of :func:`knn_graph`; features in float16 are stored as they are and
+            multiplied in float32.
+        samples: indices of feature vectors, an array of rising integers each; None is one sample of all.
+
+    Returns:
+        one KnnGraph a sample, whose nodes are counted within the sample.
+
+    Raises:
+        ValueError: as :func:`knn_graph`, and for samples that do not rise or leave 0 .. N - 1.
+
+    >>> halves = knn_graphs([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], 1, [[0, 1], [2, 3]])
+    >>> [graph.neighbors.tolist() for graph in halves]
+    [[[1], [0]], [[1], [0]]]
+    """
     x = features if isinstance(features, torch.Tensor) else torch.from_numpy(np.require(features, requirements="CW"))
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
-    n = len(x)
-    k = _check_k(k, n, "features")
-    if x.dtype != torch.float64:
+    samples = _check_samples(samples, len(x))
+    k = _check_k(k, min(map(len, samples), default=len(x)), "features")
+    if x.dtype not in (torch.float64, torch.float16):
         x = x.float()
     if search not in ("exact", "pynndescent"):
         raise unknown("search", search, ("exact", "pynndescent"))
     if sketch is not None:
         x = sketched(x, sketch, seed)
-    weights, neighbors = nearest(x, k) if search == "exact" else descend(x, k, seed)
-    return KnnGraph(neighbors.cpu().numpy(), weights.clamp_(0, 1).cpu().numpy())  # rounding may pass 1 by an ulp
+    found = nearest(x, k, samples) if search == "exact" else [descend(x[sample], k, seed) for sample in samples]
+    # (Rounding may pass 1 by an ulp.)
+    return [KnnGraph(neighbors.cpu().numpy(), weights.clamp_(0, 1).cpu().numpy()) for weights, neighbors in found]
+
+
+def _check_samples(samples: Sequence | None, n: int) -> list[np.ndarray]:
+    """Rising int64 indices of n vectors; all of them without samples."""
+    if samples is None:
+        return [np.arange(n)]
+    checked = []
+    for i, sample in enumerate(samples):
+        sample = np.asarray(sample)
+        if sample.ndim != 1 or not np.issubdtype(sample.dtype, np.integer) or (np.diff(sample) <= 0).any():
+            raise ValueError(f"samples must be arrays of rising integers; samples[{i}] is not. Sort it: np.unique(sample)")
+        if len(sample) and not 0 <= sample[0] <= sample[-1] < n:
+            raise ValueError(f"samples must lie in 0..{n - 1}; samples[{i}] goes from {sample[0]} to {sample[-1]}")
+        checked.append(sample.astype(np.int64))
+    if not checked:
+        raise ValueError("samples must hold at least one array of indices; got none. None stands for one sample of all")
+    return checked
 
 
 def _check_k(k: int, n: int, of: str) -> int:
@@ -187,7 +232,42 @@ def dynamic_graph(
     >>> len(dynamic_graph(modlib.load_model("resnet20"), images.x))
     10
     """
-    k = _check_k(k, len(x), "x")  # before the model runs
+    options |= {"sketch": sketch, "search": search, "seed": seed, "memory": memory, "resume": resume}
+    layers, graphs = zip(*((name, graph) for name, [graph] in iter_graphs(model, x, k, None, layers, **options)), strict=True)
+    return DynamicGraph(layers, graphs)
+
+
+def iter_graphs(
+    model,
+    x,
+    k: int,
+    samples: Sequence | None,
+    layers: Sequence[str] | None = None,
+    *,
+    sketch: int | None = None,
+    search: str = "exact",
+    seed: int = 0,
+    memory: int | str | None = None,
+    resume: str | Path | None = None,
+    progress: bool = False,
+    **options,
+) -> Iterator[tuple[str, list[KnnGraph]]]:
+    """The k-NN graphs of several samples of the same images, layer after layer, from one pass through the network.
+
+    Args:
+        samples: of :func:`knn_graphs`; all else is of :func:`dynamic_graph`.
+
+    Yields:
+        (layer name, one KnnGraph a sample)
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=60)
+    >>> stream = iter_graphs(modlib.load_model("resnet20"), images.x, 3, [range(30), range(60)], ["conv1"])
+    >>> [(name, [graph.n for graph in graphs]) for name, graphs in stream]
+    [('conv1', [30, 60])]
+    """
+    checked = _check_samples(samples, len(x))
+    k = _check_k(k, min(map(len, checked)), "x")  # before the model runs
     names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     if memory is not None:
         given, panel = size_in_bytes(memory), panel_bytes(len(x))
@@ -197,17 +277,25 @@ def dynamic_graph(
                 f"memory={given:,} bytes does not hold a panel of similarities between {len(x):,} samples, "
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
-    key = resume and stored.fingerprint(model, x, k=k, sketch=sketch, search=search, seed=seed)
+    how = {"sketch": sketch, "search": search, "seed": seed}
+    chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
+    key = resume and stored.fingerprint(model, x, k=k, storage=options.get("storage", "float32"), **how, **chosen)
     done = stored.load(resume, key) if resume else {}
+    cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     left = [name for name in names if name not in done]
-    stream = iter_features(model, x, left, memory=memory, spool=True, **options) if left or not done else ()
-    for name, features in stream:
+    stream = iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options) if left or not done else ()
+    stream = iter(stream)
+    for name in tqdm(names, "layers", disable=not progress):
+        if name in done:
+            yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+            continue
+        _, features = next(stream)
         try:
-            graph = knn_graph(features, k, sketch=sketch, search=search, seed=seed)
+            graphs = knn_graphs(features, k, checked, **how)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from None
-        done[name] = graph.neighbors, graph.weights
         del features  # before the next pass takes room
         if resume:
+            done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
             stored.save(resume, key, done)
-    return DynamicGraph(tuple(names), tuple(KnnGraph(*done[name]) for name in names))
+        yield name, graphs

@@ -1,8 +1,9 @@
 """The k nearest rows of every row, by cosine similarity: one exact search for all sizes, in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -28,7 +29,9 @@ def panel_bytes(n: int) -> int:
     return 3 * min(PANEL_BYTES, 4 * n * n)
 
 
-def nearest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def nearest(
+    x: torch.Tensor, k: int, samples: Sequence[np.ndarray] | None = None
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The k most similar other rows of each row and their similarities, most similar first, equal ones by index.
 
     Similarities come in panels of rows: of each panel only what lies right of the diagonal is multiplied, and serves
@@ -36,30 +39,72 @@ def nearest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     in float64, so neither panels nor the order of a sum decide who is a neighbour.
 
     Args:
-        x: (N, M) float32 or float64, N >= 2, finite, no row zero.
-        k: 1 <= k < N.
+        x: (N, M) float32 or float64, or float16 that is multiplied as float32; N >= 2, finite, no row zero.
+        k: 1 <= k < N, and smaller than every sample.
+        samples: indices of rows in rising order: the neighbours are sought within each of these by itself. Where samples
+            overlap so much that it is less work, all pairs are multiplied once for all of them.
 
     Returns:
-        (similarities, neighbours), both (N, k), in the type of x and int64.
+        of each sample (by default, of all rows) a pair (similarities, neighbours), both (n, k), in the type of the
+        products and int64; neighbours are counted within the sample.
     """
-    n = len(x)
     norms = row_norms(x)
-    if norms.dtype != x.dtype:  # lengths that float32 products would not survive: make every row a unit vector first
-        x, norms = (x / norms[:, None]).to(x.dtype), torch.ones(n, dtype=x.dtype, device=x.device)
-    kept = min(k + SPARE, n - 1)
-    best = x.new_full((n, kept), -torch.inf)
-    index = torch.zeros(n, kept, dtype=torch.int64, device=x.device)
-    rows = max(1, PANEL_BYTES // (n * x.element_size()))
+    if norms.dtype == torch.float64 != x.dtype:
+        # lengths that float32 products would not survive: make every row a unit vector first
+        x, norms = (x / norms[:, None]).to(x.dtype), torch.ones(len(x), dtype=x.dtype, device=x.device)
+    if samples is None:
+        samples = [np.arange(len(x))]
+    rows = np.unique(np.concatenate(samples))
+    together = len(rows) ** 2 < sum(len(sample) ** 2 for sample in samples)
+    groups = [(rows, samples)] if together else [(sample, [sample]) for sample in samples]
     with _full_precision():
-        for start in range(0, n, rows):
-            stop = min(start + rows, n)
-            panel = _panel(x, norms, start, stop)
-            found = panel.topk(min(kept, n - start), 1)
-            _merge(best[start:stop], index[start:stop], found.values, found.indices + start)
-            if stop < n:
-                found = panel[:, stop - start :].topk(min(kept, stop - start), 0)
-                _merge(best[stop:], index[stop:], found.values.T, found.indices.T + start)
-        return _settle(x, best, index, k)
+        return [found for rows, group in groups for found in _search(x, norms, rows, group, k)]
+
+
+def _search(
+    x: torch.Tensor, norms: torch.Tensor, rows: np.ndarray, samples: Sequence[np.ndarray], k: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The neighbours within each sample, by one walk over the pairs of rows."""
+    n, device = len(rows), x.device
+    places = [np.searchsorted(rows, sample) for sample in samples]  # of each sample's rows among these
+    kept = [min(k + SPARE, len(place) - 1) for place in places]
+    best = [norms.new_full((len(place), keep), -torch.inf) for place, keep in zip(places, kept, strict=True)]
+    index = [torch.zeros(values.shape, dtype=torch.int64, device=device) for values in best]
+    height = max(1, PANEL_BYTES // (n * norms.element_size()))
+    for start in range(0, n, height):
+        stop = min(start + height, n)
+        panel = _panel(x, norms, rows[start:], stop - start)
+        for place, keep, values, found in zip(places, kept, best, index, strict=True):
+            first, last = np.searchsorted(place, [start, stop])
+            if first == last:
+                continue
+            part = _cut(panel, place[first:last] - start, place[first:] - start)
+            top = part.topk(min(keep, part.shape[1]), 1)
+            _merge(values[first:last], found[first:last], top.values, top.indices + first)
+            if last < len(place):
+                top = part[:, last - first :].topk(min(keep, last - first), 0)
+                _merge(values[last:], found[last:], top.values.T, top.indices.T + first)
+            del part
+        del panel
+    for sample, values, found in zip(samples, best, index, strict=True):
+        yield _settle(x, torch.from_numpy(sample), values, found, k)
+
+
+def _cut(matrix: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> torch.Tensor:
+    """Some rows and columns of a matrix: a view where they lie side by side."""
+    for dim, chosen in enumerate((rows, columns)):
+        chosen = _indices(chosen)
+        if isinstance(chosen, slice):
+            matrix = matrix.narrow(dim, chosen.start, chosen.stop - chosen.start)
+        else:
+            matrix = matrix.index_select(dim, chosen.to(matrix.device))
+    return matrix
+
+
+def _indices(rising: np.ndarray) -> slice | torch.Tensor:
+    """Rising indices as a slice where they lie side by side."""
+    first, last = int(rising[0]), int(rising[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rising) else torch.from_numpy(rising)
 
 
 @contextmanager
@@ -86,15 +131,16 @@ def row_norms(x: torch.Tensor) -> torch.Tensor:
         parts = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in x.split(SLICE, 1)]
         return torch.linalg.vector_norm(torch.stack(parts), dim=0)
 
-    norms = lengths(x.dtype)
-    if x.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
+    norms = lengths(torch.float32 if x.dtype == torch.float16 else x.dtype)
+    if norms.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
         norms = lengths(torch.float64)
     if not torch.isfinite(norms).all():
         row = int((~torch.isfinite(norms)).nonzero()[0])
         came = x[row][~torch.isfinite(x[row])]
+        stored = ", or store them in float32" if x.dtype == torch.float16 else ""
         raise ValueError(
             f"features must be finite; row {row} holds {came[0].item() if len(came) else 'numbers too large to square'}. "
-            "Check the model's weights and its input"
+            f"Check the model's weights and its input{stored}"
         )
     if not norms.all():
         raise ValueError(
@@ -104,20 +150,22 @@ def row_norms(x: torch.Tensor) -> torch.Tensor:
     return norms
 
 
-def _panel(x: torch.Tensor, norms: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """Similarities of rows start to stop with these and all later rows, (stop - start, N - start); own ones -inf."""
-    rows = stop - start
-    panel = x.new_zeros(rows, len(x) - start)
-    square = [*_triangle(0, rows)]
-    for part in x[start:].split(SLICE, 1):
-        for upper, right in [*square, (slice(0, rows), slice(rows, None))]:
+def _panel(x: torch.Tensor, norms: torch.Tensor, rows: np.ndarray, height: int) -> torch.Tensor:
+    """Similarities of the first rows with all of them, (height, len(rows)); own ones -inf."""
+    chosen = _indices(rows)
+    panel = norms.new_zeros(height, len(rows))
+    square = [*_triangle(0, height)]
+    for part in x.split(SLICE, 1):
+        part = part[chosen].to(norms.dtype)
+        for upper, right in [*square, (slice(0, height), slice(height, None))]:
             panel[upper, right].addmm_(part[upper], part[right].T)
     for upper, right in square:
         if upper != right:
             panel[right, upper] = panel[upper, right].T
-    panel /= norms[start:stop, None]  # after the product: exact sums of whole numbers stay exact, and x needs no copy
-    panel /= norms[start:]
-    panel[:, :rows].fill_diagonal_(-torch.inf)
+    norms = norms[chosen]
+    panel /= norms[:height, None]  # after the product: exact sums of whole numbers stay exact, and x needs no copy
+    panel /= norms
+    panel[:, :height].fill_diagonal_(-torch.inf)
     return panel
 
 
@@ -139,28 +187,31 @@ def _merge(best: torch.Tensor, index: torch.Tensor, values: torch.Tensor, column
     index[:] = torch.cat([index, columns], 1).gather(1, top.indices)
 
 
-def _settle(x: torch.Tensor, values: torch.Tensor, index: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _settle(
+    x: torch.Tensor, rows: torch.Tensor, values: torch.Tensor, index: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The first k candidates in their true order: similarities in doubt are replaced by those of float64."""
     if x.device.type == "mps":  # has no float64
         x, values, index = x.cpu(), values.cpu(), index.cpu()
-    n, kept, doubt = len(x), values.shape[1], DOUBT[x.dtype]
-    values = values.double()
+    rows = rows.to(x.device)
+    n, kept, precision = *values.shape, values.dtype
+    doubt, values = DOUBT[precision], values.double()
     close = values[:, :-1] - values[:, 1:] <= doubt
     # Where the last candidate is as near as the k-th, rows that were not kept may be too: ask all of them.
     crowded = (values[:, k - 1] - values[:, -1] <= doubt) & (kept < n - 1)
     row, place = ((F.pad(close, (0, 1)) | F.pad(close, (1, 0))) & ~crowded[:, None]).nonzero(as_tuple=True)
     for i, j in zip(row.split(PAIRS), place.split(PAIRS), strict=True):
-        values[i, j] = _grains(_exact(x, i, index[i, j]))
+        values[i, j] = _grains(_exact(x, rows[i], rows[index[i, j]]))
     step = max(1, PANEL_BYTES // (8 * x.shape[1]))  # rows in float64 at a time
     for i in crowded.nonzero()[:, 0].split(max(1, min(step, PANEL_BYTES // (8 * n)))) if crowded.any() else ():
-        units = _units(x, i)
-        exact = torch.cat([units @ _units(x, j).T for j in torch.arange(n, device=x.device).split(step)], 1)
+        units = _units(x, rows[i])
+        exact = torch.cat([units @ _units(x, others).T for others in rows.split(step)], 1)
         exact = _grains(exact).scatter_(1, i[:, None], -torch.inf)
         exact, order = exact.sort(dim=1, descending=True, stable=True)
         values[i], index[i] = exact[:, :kept], order[:, :kept]
     index, order = index.sort(1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return values[:, :k].to(x.dtype), index.gather(1, order)[:, :k]
+    return values[:, :k].to(precision), index.gather(1, order)[:, :k]
 
 
 def _exact(x: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:

@@ -78,13 +78,40 @@ def test_a_layer_that_memory_does_not_hold_goes_through_a_file(network, pixels, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     whole = features(network, pixels, ["0", "1", "3"])
     on_disk, shapes = modlib.features._on_disk, []
-    monkeypatch.setattr(modlib.features, "_on_disk", lambda *shape: shapes.append(shape) or on_disk(*shape))
+    monkeypatch.setattr(modlib.features, "_on_disk", lambda *shape: shapes.append(shape[:2]) or on_disk(*shape))
     parted = features(network, pixels, ["0", "1", "3"], batch_size=5, memory=10_000, spool=True)
     assert all(torch.equal(parted[name], whole[name]) for name in whole)
     assert shapes == [(30, 256), (30, 256)]  # 30 x 54 x 4 bytes do fit
     assert not [*tmp_path.iterdir()]
-    with pytest.raises(MemoryError, match=r"does not hold layer '0': 5 samples x 256 features .* smaller batch_size"):
+    with pytest.raises(MemoryError, match=r"does not hold layer '0': 5 samples of 1,024 bytes .* smaller batch_size"):
         features(network, pixels, batch_size=5, memory=5_000, spool=True)
+
+
+def test_a_pass_ends_behind_its_last_layer(network, pixels):
+    """Of the four passes, each of two batches, only the image sent ahead goes through the whole network."""
+    ran = []
+    for i, module in enumerate(network):
+        module.register_forward_pre_hook(lambda module, inputs, i=i: ran.append(i))
+    features(network, pixels, ["0", "3"], memory=31_000, batch_size=15)
+    assert [ran.count(i) for i in range(8)] == [1 + 2 * 2] + [1 + 2] * 3 + [1] * 4
+
+
+def test_half_precision_rounds_and_takes_half_the_memory(network, pixels):
+    whole = features(network, pixels, ["0", "1", "3"])
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    half = features(network, pixels, ["0", "1", "3"], storage="float16", memory=31_000)
+    assert sum(seen) == 1 + 30 * 2  # 15,360 + 15,360 and 3,240 bytes
+    for name, matrix in half.items():
+        assert matrix.dtype == torch.float16
+        torch.testing.assert_close(matrix.float(), whole[name], rtol=2**-11, atol=2**-25)
+
+
+def test_half_precision_on_disk(network, pixels):
+    held, spooled = (
+        features(network, pixels, ["0"], storage="float16", memory=memory, spool=True, batch_size=5) for memory in (None, 8_000)
+    )
+    assert torch.equal(held["0"], spooled["0"])
 
 
 def test_a_full_disk_is_told_in_a_sentence(network, pixels, monkeypatch):
@@ -243,12 +270,13 @@ def test_images_of_a_wrong_shape_are_told_in_a_sentence(network, x, says):
 
 
 @pytest.mark.parametrize("options, error, says", [
-    (dict(memory="5 KB"), MemoryError, r"memory=5,000 bytes does not hold layer '0': 30 samples x 256 features take 30,720"),
+    (dict(memory="5 KB"), MemoryError, r"memory=5,000 bytes does not hold layer '0': 30 samples of 1,024 bytes take 30,720"),
     (dict(memory="much"), ValueError, "memory must be .* got 'much'"),
     (dict(memory=-5), ValueError, "memory must be .* got -5"),
     (dict(memory=0), ValueError, "memory must be .* got 0"),
     (dict(batch_size=0), ValueError, "batch_size must be .* got batch_size=0"),
     (dict(batch_size=2.5), ValueError, "batch_size must be .* got batch_size=2.5"),
+    (dict(storage="float8"), ValueError, "unknown storage 'float8'"),
 ])  # fmt: skip
 def test_wrong_options_are_told_in_a_sentence(network, pixels, options, error, says):
     network.train()

@@ -12,6 +12,7 @@ import modlib
 import modlib.graph
 import modlib.search
 from modlib import DynamicGraph, knn_graph
+from modlib.graph import iter_graphs, knn_graphs
 
 
 def four_of_twelve(n: int, seed: int = 0) -> np.ndarray:
@@ -20,9 +21,9 @@ def four_of_twelve(n: int, seed: int = 0) -> np.ndarray:
     return (order < 4).astype(np.float64)
 
 
-def assert_same(a, b):
+def assert_same(a, b, rounding: float = 0):
     np.testing.assert_array_equal(a.neighbors, b.neighbors)
-    np.testing.assert_array_equal(a.weights, b.weights)
+    np.testing.assert_allclose(a.weights, b.weights, rtol=0, atol=rounding)
 
 
 @given(st.integers(2, 40), st.integers(1, 30), st.integers(0, 2**32 - 1), st.data())
@@ -108,7 +109,7 @@ def test_what_float32_cannot_tell_apart_is_decided_in_float64(rng):
 @pytest.mark.parametrize("kind", [lambda x: abs(x), lambda x: np.maximum(x, 0), lambda x: x + 3])
 def test_float32_errs_by_less_than_what_is_doubted(rng, n, m, kind):
     x = torch.from_numpy(kind(rng.normal(size=(n, m))).astype(np.float32))
-    panel = modlib.search._panel(x, modlib.search.row_norms(x), 0, n).double().numpy()
+    panel = modlib.search._panel(x, modlib.search.row_norms(x), np.arange(n), n).double().numpy()
     exact = reference.cosine(x)
     np.fill_diagonal(exact, -np.inf)
     assert abs(panel[panel > -1] - exact[panel > -1]).max() < modlib.search.DOUBT[torch.float32] / 2
@@ -345,9 +346,9 @@ def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, 
         searched.append(features.shape[1])
         if searched == [256, 54]:
             raise KeyboardInterrupt
-        return knn_graph(features, *arguments, **options)
+        return knn_graphs(features, *arguments, **options)
 
-    monkeypatch.setattr(modlib.graph, "knn_graph", interrupted)
+    monkeypatch.setattr(modlib.graph, "knn_graphs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         modlib.dynamic_graph(network, pixels, 3, resume=file)
     resumed = modlib.dynamic_graph(network, pixels, 3, resume=file)
@@ -369,3 +370,78 @@ def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, 
     file.write_bytes(b"half a file")
     with pytest.raises(ValueError, match="holds no snapshots"):
         modlib.dynamic_graph(network, pixels, 3, resume=file)
+
+
+# ------------------------------------------------------------------------------------- several samples at once
+
+
+def draws(rng, n: int, sizes) -> list[np.ndarray]:
+    return [np.sort(rng.choice(n, size, replace=False)) for size in sizes]
+
+
+@pytest.mark.parametrize("panel", [4 * 40, 4 * 40 * 7, 2**27])
+@pytest.mark.parametrize("sizes", [(20, 20, 20, 20), (8, 5), (40, 30, 6), (40,)])
+@pytest.mark.parametrize("kind", [lambda x: x, np.round])  # the second has ties
+def test_graphs_of_samples_are_those_of_their_features(monkeypatch, rng, panel, sizes, kind):
+    x = kind(rng.normal(size=(40, 30))).astype(np.float32)
+    samples = [*draws(rng, 40, sizes), np.arange(10, 25)]
+    monkeypatch.setattr(modlib.search, "PANEL_BYTES", panel)
+    for graph, sample in zip(knn_graphs(x, 4, samples), samples, strict=True):
+        assert_same(graph, knn_graph(x[sample], 4), 2e-6)
+
+
+@pytest.mark.parametrize("samples, work", [
+    ([range(60), range(30), range(60)], 60**2),  # nested: once for all
+    ([range(30), range(30, 60)], 2 * 30**2),  # side by side: what lies between them is no one's
+    ([range(0, 60, 2), range(0, 60, 2)], 30**2),  # what no sample holds is left out
+])  # fmt: skip
+def test_pairs_are_multiplied_once_where_that_is_less(monkeypatch, rng, samples, work):
+    multiplied = []
+    whole = modlib.search._panel
+    monkeypatch.setattr(modlib.search, "_panel", lambda *a: multiplied.append(whole(*a)) or multiplied[-1])
+    knn_graphs(rng.normal(size=(60, 10)).astype(np.float32), 3, samples)
+    assert sum(panel.numel() for panel in multiplied) == work
+
+
+@pytest.mark.parametrize("samples, k, says", [
+    ([[0, 1, 2], [2, 1, 0]], 1, r"samples must be arrays of rising integers; samples\[1\] is not"),
+    ([[0, 0, 1]], 1, r"rising integers; samples\[0\]"),
+    ([[0.0, 1.0]], 1, "rising integers"),
+    ([[0, 5]], 1, r"samples must lie in 0\.\.4; samples\[0\] goes from 0 to 5"),
+    ([[-1, 2]], 1, "goes from -1 to 2"),
+    ([[0, 1, 2], [3, 4]], 2, r"k must be .* got k=2 for N=2"),
+    ([[0, 1, 2], np.arange(0)], 1, "at least two samples .* got N=0"),
+    ([], 1, "at least one array"),
+])  # fmt: skip
+def test_samples_that_cannot_be_are_told_in_a_sentence(samples, k, says):
+    with pytest.raises(ValueError, match=says):
+        knn_graphs(np.eye(5) + 1, k, samples)
+
+
+def test_graphs_of_samples_stream_and_go_on(network, pixels, tmp_path):
+    samples, file = [range(20), range(5, 30), range(30)], tmp_path / "graphs.npz"
+    whole = list(iter_graphs(network, pixels, 3, samples))
+    begun = iter_graphs(network, pixels, 3, samples, resume=file)
+    next(begun)
+    begun.close()
+    resumed = list(iter_graphs(network, pixels, 3, samples, resume=file))
+    for sample, i in zip(samples, range(3), strict=True):
+        alone = modlib.dynamic_graph(network, pixels[sample.start : sample.stop], 3)
+        for stream in (whole, resumed):
+            assert [name for name, _ in stream] == list(alone.layers)
+            for (_, graphs), graph in zip(stream, alone.graphs, strict=True):
+                assert_same(graphs[i], graph, 2e-6)
+    with pytest.raises(ValueError, match="other settings"):
+        list(iter_graphs(network, pixels, 3, samples[:2], resume=file))
+
+
+def test_float16_features_are_multiplied_in_float32(rng):
+    """The graph of rounded features, not one of rounded sums: of 5,000 numbers near 1 the sum has no place in float16."""
+    x = (1 + rng.random((50, 5_000))).astype(np.float16)
+    assert_same(knn_graph(x, 5), knn_graph(x.astype(np.float32), 5))
+    assert_same(knn_graph(x, 5, sketch=500), knn_graph(x.astype(np.float32), 5, sketch=500))
+
+
+def test_float16_overflow_is_told_in_a_sentence():
+    with pytest.raises(ValueError, match="row 1 holds inf. .* or store them in float32"):
+        knn_graph(torch.tensor([[1.0, 2.0], [70_000.0, 1.0], [2.0, 1.0]]).half(), 1)
