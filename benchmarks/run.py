@@ -19,17 +19,19 @@ import torch
 from methods import OTHERS, ours, straightforward
 
 import modlib
+from modlib.curves import curve_grid
 from modlib.data import cache_folder
 from modlib.results import measurement, read_result, write_result
 
 FULL = dict(
     rounds=5, products=[(500, 16384), (2000, 8192), (5000, 2048), (5000, 8192), (10000, 4096)], others=(500, 8192),
     curve=("resnet56", 500), growth=["resnet56", "vgg16"], n=[500, 1000, 2500, 5000, 10000], sketches=[512, 1024, 2048, 4096],
-    sketched=(5000, 16384), cuda=[(10000, 8192)], cuda_curve=("resnet18", 10000),
+    sketched=(5000, 16384), grid=("resnet20", [200, 500, 1000, 2000]), half=("resnet56", 2500, "512MiB"),
+    cuda=[(10000, 8192)], cuda_curve=("resnet18", 10000),
 )  # fmt: skip
 QUICK = dict(
     rounds=1, products=[(100, 512), (200, 256)], others=(100, 256), curve=("resnet20", 60), growth=["resnet20"], n=[50, 100],
-    sketches=[64, 128], sketched=(200, 1024), cuda=[(1000, 512)], cuda_curve=("resnet20", 500),
+    sketches=[64, 128], sketched=(200, 1024), grid=("resnet20", [20, 50]), half=("resnet20", 50, "20MiB"), cuda=[(1000, 512)], cuda_curve=("resnet20", 500),
 )  # fmt: skip
 K = 3
 MEMORY = "3.5GiB"  # of the features and the search: Python, torch and the activations of a batch come on top
@@ -134,6 +136,36 @@ def sketch(scale: dict, say) -> tuple[dict, dict]:
     return {"sketch_error": (["sketch"], errors), "rounding_1e9": (["size"], rounding)}, {"sketch": scale["sketches"], "size": sizes}
 
 
+def shared(scale: dict, say) -> None:
+    """A grid over N and draws, whose pairs are compared once, beside the same draws one after another."""
+    name, sizes = scale["grid"]
+    model, pool = modlib.build_model(name), images(2500)
+
+    def grid():
+        curve_grid(model, pool, sizes, [K])
+
+    def apart():
+        for n in sizes:
+            for draw in range(5):
+                curve_grid(model, pool, [n], [K], draws=1, seed=draw)
+
+    together, single = seconds(grid, apart, rounds=scale["rounds"])
+    say(f"grid at once / draw by draw, {name}, N = {' '.join(map(str, sizes))}, CPU", together, single)
+
+
+def half(scale: dict, say) -> dict:
+    """A curve from features in float16 beside that in float32, where memory is short; the largest error in any Q."""
+    name, n, memory = scale["half"]
+    model, sample, found = modlib.load_model(name), images(n), {}
+
+    def measure(storage):
+        found[storage] = modlib.modularity_curve(model, sample.x, sample.y, K, memory=memory, storage=storage).q
+
+    times = seconds(lambda: measure("float16"), lambda: measure("float32"), rounds=scale["rounds"])
+    say(f"features in float16 / float32, whole curve in {memory}, {name}, N = {n}, CPU", *times)
+    return {"half_error": ([], float(abs(found["float16"] - found["float32"]).max()))}
+
+
 def _direct(x: torch.Tensor, y) -> float:
     """Q by the formula, in float64."""
     unit = torch.nn.functional.normalize(x.double(), dim=1)
@@ -213,6 +245,8 @@ def main() -> None:
     layers(scale, say)
     curve(scale, say)
     errors, error_coords = sketch(scale, say)
+    shared(scale, say)
+    errors |= half(scale, say)
     grown, growth_coords = growth(scale)
     names, first, second = zip(*rows, strict=True)
     values = {"first": (["ratio"], first), "second": (["ratio"], second), **errors, **grown}

@@ -125,6 +125,15 @@ def sketches(record: Result) -> pd.DataFrame:
     return pd.DataFrame({"sketch": record.coords["sketch"], "largest error in Q": record["sketch_error"]})
 
 
+def half(record: Result | None) -> str:
+    """What features in float16 change in Q, as a sentence in Markdown."""
+    if record is None or "half_error" not in record.values:
+        return MISSING
+    (case,) = (name for name in record.coords["ratio"] if "float16" in name)
+    name, n = case.split(", ")[2:4]
+    return f"The largest change of any Q in the curve of {proper(name)} ({n}) was {record['half_error']:.2g}."
+
+
 def plot_growth(record: Result) -> Figure:
     """Time of whole curves over N on two logarithmic scales, and the floor: the bare products of the same features."""
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")

@@ -15,6 +15,8 @@ LEAF = 64  # rows below which a square is not divided further: smaller products 
 
 SPARE = 4  # candidates beyond the k-th that are kept, to see what lies near it
 
+GROUP = 16  # rows of a panel whose maximum is looked at first
+
 PAIRS = 16  # rows compared in float64 at a time: they fit in a core's cache
 
 # Similarities nearer to each other than this are decided in float64. Of float32 it is twice the largest error that
@@ -82,8 +84,8 @@ def _search(
             top = part.topk(min(keep, part.shape[1]), 1)
             _merge(values[first:last], found[first:last], top.values, top.indices + first)
             if last < len(place):
-                top = part[:, last - first :].topk(min(keep, last - first), 0)
-                _merge(values[last:], found[last:], top.values.T, top.indices.T + first)
+                values_down, rows_down = _column_tops(part[:, last - first :], min(keep, last - first))
+                _merge(values[last:], found[last:], values_down.T, rows_down.T + first)
             del part
         del panel
     for sample, values, found in zip(samples, best, index, strict=True):
@@ -167,6 +169,23 @@ def _panel(x: torch.Tensor, norms: torch.Tensor, rows: np.ndarray, height: int) 
     panel /= norms
     panel[:, :height].fill_diagonal_(-torch.inf)
     return panel
+
+
+def _column_tops(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest of each column and their rows, as ``topk(count, 0)``, without its walks down single columns.
+
+    The largest lie in those groups of rows that have the largest maxima.
+    """
+    groups = len(matrix) // GROUP
+    if groups <= 4 * count:
+        return matrix.topk(count, 0)
+    whole = GROUP * groups  # row i is in group i modulo `groups`; the last few are in none
+    leading = matrix[:whole].unflatten(0, (GROUP, groups)).amax(0).topk(count, 0).indices
+    rows = leading + torch.arange(0, whole, groups, device=matrix.device)[:, None, None]
+    rest = torch.arange(whole, len(matrix), device=matrix.device)[:, None].expand(-1, matrix.shape[1])
+    rows = torch.cat([rows.flatten(0, 1), rest])
+    top = matrix.gather(0, rows).topk(count, 0)
+    return top.values, rows.gather(0, top.indices)
 
 
 def _triangle(start: int, stop: int) -> Iterator[tuple[slice, slice]]:

@@ -46,6 +46,14 @@ def test_without_a_record_nothing_is_said_to_be_measured(tmp_path, record):
     assert benchmarks.recorded(tmp_path) == read_result(tmp_path / "benchmarks.json")
 
 
+def test_the_error_of_half_precision_is_told(record):
+    assert benchmarks.half(None) == benchmarks.half(record) == "not measured"
+    name = "features in float16 / float32, whole curve in 512MiB, resnet56, N = 2500, CPU"
+    values = {"first": (["ratio"], [1]), "second": (["ratio"], [2]), "half_error": ([], 0.00123)}
+    record = measurement("benchmarks", {}, {"ratio": [name]}, values)
+    assert benchmarks.half(record) == "The largest change of any Q in the curve of ResNet56 (N = 2500) was 0.0012."
+
+
 def test_the_plot_shows_times_and_floor(record):
     (axes,) = benchmarks.plot_growth(record).axes
     assert axes.get_xscale() == axes.get_yscale() == "log"

@@ -97,6 +97,15 @@ def test_neighbours_do_not_depend_on_how_the_work_is_divided(monkeypatch, rng, p
         np.testing.assert_allclose(graph.weights, np.take_along_axis(exact, expected, 1) / 2**40, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("height", [3, 100, 128, 1_000])
+def test_largest_of_columns_are_those_of_topk(rng, height):
+    matrix = torch.from_numpy(rng.integers(0, 50, (height, 40))).float()  # with ties: which row it is may differ
+    values, rows = modlib.search._column_tops(matrix[:, 3:], 3)
+    assert torch.equal(values, matrix[:, 3:].topk(3, 0).values)
+    assert torch.equal(matrix[:, 3:].gather(0, rows), values)
+    assert all(len(set(column)) == 3 for column in rows.T.tolist())
+
+
 def test_what_float32_cannot_tell_apart_is_decided_in_float64(rng):
     """Rows at angles so small that all their cosines are 1 in float32."""
     x = np.concatenate([np.ones((50, 1)), 1e-5 * rng.normal(size=(50, 40))], 1).astype(np.float32)
