@@ -219,14 +219,16 @@ TABLE1 = (2, 3, 6)  # blocks a stage of ResNet56, which give the paper's rates o
 
 
 def _pruning_variants(model: str) -> list[str]:
-    """The paper's, then the same from scratch, then controls of as many layers: criterion-count-start."""
+    """The paper's, the whole network trained on, the paper's from scratch, controls of as many layers: criterion-count-start."""
     counts = REMOVED.get(model, (1, 2, 3))
     kinds = [("last", "inherited"), ("last", "scratch"), ("random", "inherited"), ("l1", "inherited")]
-    return [f"{criterion}-{count}-{start}" for criterion, start in kinds for count in counts]
+    paper, *others = ([f"{criterion}-{count}-{start}" for count in counts] for criterion, start in kinds)
+    return [*paper, "none-0-inherited", *sum(others, [])]
 
 
 def _table1_variants(model: str) -> list[str]:
-    return ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch", "random-16-inherited", "l1-16-inherited"]
+    paper, controls = ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch"], ["random-16-inherited", "l1-16-inherited"]
+    return [*paper, "none-0-inherited", *controls]
 
 
 def _pruning_settings(campaign: Campaign, unit: Unit) -> dict:
@@ -240,9 +242,11 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     Args:
         criterion: ``"last"``: from the back, of a ResNet with bottlenecks of stage 3, as in Fig. 9; ``"table1"``: the
             last blocks of each stage beyond :data:`TABLE1`; ``"curve"``: what :func:`find_redundant` names, whatever
-            the count; ``"random"``, ``"l1"``: the controls.
+            the count; ``"random"``, ``"l1"``: the controls; ``"none"``: nothing, to train the whole network on as long.
     """
     names = layer_names(network)
+    if criterion == "none":
+        return []
     if criterion == "curve":
         return list(find_redundant(_draws(network, images, 500), model=network).remove)
     if criterion == "table1":

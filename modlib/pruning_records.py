@@ -10,6 +10,7 @@ from modlib.reproduction import OURS, recorded_curve
 from modlib.results import FOLDER, Result, find_results, paper_values
 
 CRITERIA = {  # in the order of tables
+    "none": "nothing",
     "last": "the last",
     "table1": "the paper’s plan",
     "curve": "the rule’s plan",
