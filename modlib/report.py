@@ -44,7 +44,7 @@ def command(figure: str, *models: str, dataset: str | None = None, device: str |
     return " \\\n    ".join(parts)
 
 
-_WEIGHTS = {"fig4": "trained", "a2": "untrained", "fig5": "torchvision"}  # three figures, one kind of record
+_WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
 
 
 def todo(figure: str, folder=FOLDER) -> str:
@@ -76,9 +76,20 @@ def _unit(record: Result) -> tuple[str, str, str] | None:
     s = record.settings
     if s.get("scale", "full") != "full" or "stages" in s or "model" not in s:
         return None
+    if s["dataset"] == "imagenet":
+        return s["model"], s["dataset"], s["weights"]
     kinds = ("attack", "protocol") if "attack" in s else ("criterion", "count", "start") if "criterion" in s else ()
     strength = [f"{255 * s['eps']:g}"] if "eps" in s else []
     return s["model"], s["dataset"], "-".join([*(str(s[key]) for key in kinds), *strength])
+
+
+def imagenet(folder=FOLDER) -> dict[str, Result]:
+    """The recorded networks of Fig. 5, by name and whose weights they have."""
+    chosen = FIGURES["fig5"]
+    units = [(model, weights) for model, _ in chosen.networks for weights in chosen.variants(model)]
+    records = {unit: best_record("curves", unit[0], "imagenet", folder, weights=unit[1]) for unit in units}
+    whose = {"torchvision": "torchvision", "keras": "Keras"}
+    return {f"{proper(model)}, {whose[weights]}'s weights": r for (model, weights), r in records.items() if r}
 
 
 def networks(folder=FOLDER, experiment: str = "curves", **settings) -> list[str]:
@@ -230,7 +241,7 @@ def evidence(folder=FOLDER) -> pd.DataFrame:
         variant = (_unit(record) or ("", "", ""))[2]
         rows.append({
             "record": record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else ""),
-            "settings": ", ".join(filter(None, [variant, *how])),
+            "settings": ", ".join(dict.fromkeys(filter(None, [variant, *how]))),
             "device": e["device"],
             "date": e["date"][:10],
             "torch": e["torch"],

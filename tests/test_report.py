@@ -54,6 +54,19 @@ def test_what_is_left_to_do(record, tmp_path):
     assert "--images FOLDER" in report.todo("fig5", tmp_path)
 
 
+def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
+    assert report.imagenet(tmp_path) == {} and "0 of the 6 measurements" in report.todo("fig5", tmp_path)
+    record("resnet50", "imagenet", weights="keras")
+    assert "1 of the 6 measurements" in report.todo("fig5", tmp_path)
+    record("resnet50", "imagenet", weights="torchvision")
+    record("resnet18", "imagenet", weights="torchvision", scale="smoke")
+    found = report.imagenet(tmp_path)
+    assert [*found] == ["ResNet50, torchvision's weights", "ResNet50, Keras's weights"]
+    assert [r.settings["weights"] for r in found.values()] == ["torchvision", "keras"]
+    assert "2 of the 6 measurements" in report.todo("fig5", tmp_path)
+    assert set(report.evidence(tmp_path)["settings"]) == {"torchvision, seed 0", "keras, seed 0"}
+
+
 def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
     settings = {
