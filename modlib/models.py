@@ -132,7 +132,7 @@ def build_model(
     if stride_in not in ("conv1", "conv2"):
         raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
     if stride_in == "conv1" and RESNET.get(name, [None])[0] is not _BOTTLENECK:
-        raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has one place for it only")
+        raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has no choice")
     if name in VGG:
         stages = _vgg_stages(VGG[name] if stages is None else stages)
         model = PixelVGG(torchvision.models.vgg.make_layers(stages, batch_norm=True), num_classes=classes)

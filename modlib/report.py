@@ -8,7 +8,7 @@ import pandas as pd
 from modlib.data import ASSETS
 from modlib.figures import FIGURES
 from modlib.models import RESNET, THIN_RESNET, VGG
-from modlib.reproduction import DATASETS, OURS, beside_paper, best_record
+from modlib.reproduction import DATASETS, OURS, beside_paper, best_record, recorded_curve
 from modlib.results import FOLDER, Result, find_results
 
 MISSING = "not measured"
@@ -90,6 +90,20 @@ def imagenet(folder=FOLDER) -> dict[str, Result]:
     records = {unit: best_record("curves", unit[0], "imagenet", folder, weights=unit[1]) for unit in units}
     whose = {"torchvision": "torchvision", "keras": "Keras"}
     return {f"{proper(model)}, {whose[weights]}'s weights": r for (model, weights), r in records.items() if r}
+
+
+def imagenet_table(folder=FOLDER) -> pd.DataFrame:
+    """A row a network of :func:`imagenet`: its images, N, and Q in the first, the highest and the last layer."""
+    rows = []
+    for name, record in imagenet(folder).items():
+        curve = recorded_curve(record)
+        q = curve.mean
+        rows.append({
+            "network": name, "images": record.settings["images"], "N": curve.n, "first layer": f"{q[0]:.3f}",
+            "highest": f"{q.max():.3f} (layer {q.argmax() + 1})", "last layer": f"{q[-1]:.3f}",
+        })  # fmt: skip
+    columns = ["network", "images", "N", "first layer", "highest", "last layer"]
+    return pd.DataFrame(rows, columns=columns).set_index("network").rename_axis(None)
 
 
 def networks(folder=FOLDER, experiment: str = "curves", **settings) -> list[str]:

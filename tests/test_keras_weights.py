@@ -56,7 +56,8 @@ def keras_forward(weights, x):
         return F.conv2d(x, w[f"{name}/kernel"].permute(3, 2, 0, 1), w[f"{name}/bias"], stride, padding)
 
     def norm(x, name):
-        gamma, beta, mean, var = (w[f"{name}/{kind}"].view(-1, 1, 1) for kind in ("gamma", "beta", "moving_mean", "moving_variance"))
+        kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, var = (w[f"{name}/{kind}"].view(-1, 1, 1) for kind in kinds)
         return gamma * (x - mean) / (var + EPSILON).sqrt() + beta
 
     x = x[:, [2, 1, 0]].double() - torch.tensor([103.939, 116.779, 123.68]).double().view(3, 1, 1)  # "caffe"
@@ -80,7 +81,8 @@ def converted(weights):
 
 @pytest.fixture(scope="module")
 def x():
-    return torch.randint(0, 256, (2, 3, 75, 66), generator=torch.Generator().manual_seed(0))  # odd, so that padding matters
+    """Images of an odd size, so that padding matters."""
+    return torch.randint(0, 256, (2, 3, 75, 66), generator=torch.Generator().manual_seed(0))
 
 
 def test_same_outputs_as_the_network_that_keras_computes(weights, x):
@@ -183,7 +185,7 @@ def test_damaged_weights_in_the_cache_are_refused(package):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(OSError, match=f"{path.name} does not hold Keras's weights .*delete it, and they are fetched again"):
+    with pytest.raises(OSError, match=f"{path.name} does not hold Keras's weights .*delete it"):
         load_model("resnet50", "imagenet", weights="keras")
 
 

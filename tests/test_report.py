@@ -16,6 +16,7 @@ def record(tmp_path):
     def write(model="vgg11", dataset="cifar10", weights="trained", scale="full", q=(0.1, 0.2, 0.8)):
         settings = {"model": model, "dataset": dataset, "scale": scale, "weights": weights, "seed": 0}
         settings |= {"recipe": "fast", "epochs": 15} if weights == "trained" else {}
+        settings |= {"images": "imagenette"} if dataset == "imagenet" else {}
         layers = [str(i) for i in range(len(q))]
         draws = np.stack([np.asarray(q) - 0.01, np.asarray(q) + 0.01])[None, None]
         coords = {"n": [500], "k": [3], "draw": [1, 2], "layer": layers, "conv": layers, "relu": layers}
@@ -55,11 +56,15 @@ def test_what_is_left_to_do(record, tmp_path):
 
 
 def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
-    assert report.imagenet(tmp_path) == {} and "0 of the 6 measurements" in report.todo("fig5", tmp_path)
+    assert report.imagenet(tmp_path) == {} and report.imagenet_table(tmp_path).empty
+    assert "0 of the 6 measurements" in report.todo("fig5", tmp_path)
     record("resnet50", "imagenet", weights="keras")
     assert "1 of the 6 measurements" in report.todo("fig5", tmp_path)
     record("resnet50", "imagenet", weights="torchvision")
     record("resnet18", "imagenet", weights="torchvision", scale="smoke")
+    assert report.imagenet_table(tmp_path).loc["ResNet50, Keras's weights"].tolist() == [
+        "imagenette", 500, "0.100", "0.800 (layer 3)", "0.800",
+    ]  # fmt: skip
     found = report.imagenet(tmp_path)
     assert [*found] == ["ResNet50, torchvision's weights", "ResNet50, Keras's weights"]
     assert [r.settings["weights"] for r in found.values()] == ["torchvision", "keras"]
