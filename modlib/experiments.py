@@ -56,6 +56,7 @@ def reproduce(
     images: str | Path | None = None,
     runs: str | Path = "runs",
     out: str | Path = "results",
+    shipped: bool = True,
     progress: bool = False,
     jobs: int = 1,
     backend: str | None = None,
@@ -81,6 +82,7 @@ def reproduce(
         images: for fig5: a folder of ImageNet images, one folder a class.
         runs: folder of training runs.
         out: folder of the records.
+        shipped: pass over what is recorded in modlib itself; False measures that, too.
         progress: show bars.
         jobs: units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
@@ -123,14 +125,17 @@ def reproduce(
         None if images is None else Path(images), runs, out, progress,
     )  # fmt: skip
     units = [unit for unit in units if not variants or unit.variant in variants]
-    step = partial(_step, campaign, chosen, max_minutes, time.time())
+    known = (out, FOLDER) if shipped else (out,)
+    step = partial(_step, campaign, chosen, known, max_minutes, time.time())
     yield from spread(step, _lost, units, jobs, backend, scheduler, out) if many else map(step, units)
 
 
-def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
-    """Find the record of a unit, or measure it."""
+def _step(
+    campaign: Campaign, figure: Figure, known: Sequence[Path], max_minutes: float | None, began: float, unit: Unit
+) -> Step:
+    """Find the record of a unit in the folders that are known, or measure it."""
     settings = figure.settings(campaign, unit)
-    found = [r for folder in (campaign.out, FOLDER) for r in find_results(figure.experiment, folder, **settings)]
+    found = [r for folder in known for r in find_results(figure.experiment, folder, **settings)]
     if found:
         return Step(unit, "recorded", found[0])
     left = None if max_minutes is None else max_minutes - (time.time() - began) / 60

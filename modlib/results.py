@@ -17,6 +17,7 @@ import torch
 
 from modlib._checks import unknown
 from modlib.data import ASSETS, write_atomically
+from modlib.scale import local_results, scale
 
 FOLDER = ASSETS / "results"
 FORMAT = 1
@@ -162,10 +163,16 @@ def read_result(path: str | Path) -> Result:
 def find_results(experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> list[Result]:
     """The recorded results of an experiment whose settings are as given; an empty list if it was not measured.
 
+    With MODLIB_SCALE=full, records measured here count among modlib's own, and before those of the same name.
+
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    results = [_read(path, path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*.json"))]
+    folders = [Path(folder)]
+    if folders == [FOLDER] and scale() == "full":
+        folders.append(local_results())
+    paths = {path.relative_to(each): path for each in folders for path in each.rglob("*.json")}
+    results = [_read(paths[name], paths[name].stat().st_mtime_ns) for name in sorted(paths)]
     return [
         r
         for r in results

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import modlib
-from modlib import campaign, figures, training
+from modlib import campaign, experiments, figures, training
 from modlib.campaign import SCALES, Scale, untrained
 from modlib.experiments import reproduce
 from modlib.figures import FIGURES, measure_curves
@@ -61,6 +61,14 @@ def test_trained_and_measured_once_then_found(go, tmp_path, monkeypatch):
     monkeypatch.setattr(training._Run, "one_epoch", None)  # the finished run is used, not trained again
     assert go("fig4") == [("resnet20", "cifar10", "measured")]
     np.testing.assert_array_equal(go.steps[0].result["q"], record["q"])
+
+
+def test_what_modlib_ships_is_passed_over_unless_asked_for(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "FOLDER", tmp_path / "shipped" / "smoke")
+    go("a2", out=tmp_path / "shipped")
+    assert go("a2") == [("resnet20", "cifar10", "recorded")]
+    assert go("a2", shipped=False) == [("resnet20", "cifar10", "measured")]
+    assert go("a2", shipped=False) == [("resnet20", "cifar10", "recorded")]
 
 
 def test_another_seed_or_recipe_is_another_record(go):
