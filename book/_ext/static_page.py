@@ -30,8 +30,10 @@ def outputs_key(root: Path) -> str:
     The notebook cache compares only the code in the cells; a change in the library, in the
     environment or in the scale of the runs must execute the notebooks again as well.
     """
-    key = hashlib.sha256(os.environ.get("MODLIB_SCALE", "").encode())
-    library = (p for p in (root / "modlib").rglob("*") if p.is_file() and p.suffix != ".pyc")
+    scale = os.environ.get("MODLIB_SCALE") or "book"
+    key = hashlib.sha256(scale.encode())
+    folders = ["modlib", *(["results"] if scale == "full" else [])]  # which then holds records measured here
+    library = (p for name in folders for p in (root / name).rglob("*") if p.is_file() and p.suffix != ".pyc")
     for path in [*sorted(library), root / "requirements.txt", STARTUP, KERNEL_CONFIG]:
         if path.exists():
             key.update(str(path.relative_to(root)).encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -49,6 +51,9 @@ def prepare_kernels(app: Sphinx, config: Config) -> None:
     cache = build / ".jupyter_cache" / outputs_key(Path(app.srcdir))
     cache.parent.mkdir(parents=True, exist_ok=True)
     config.nb_execution_cache_path = str(cache)
+    os.environ["MODLIB_RESULTS"] = str(Path(app.srcdir) / "results")  # one folder for all pages
+    if os.environ.get("MODLIB_SCALE") == "full":
+        config.nb_execution_timeout = -1  # a cell may train for hours
 
 
 def write_vega(app: Sphinx, exception: Exception | None) -> None:

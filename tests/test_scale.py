@@ -1,0 +1,119 @@
+"""MODLIB_SCALE: smoke computes less, book is the default, full measures what a page shows; the notebooks ask for it."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from modlib import experiments, find_results, scale
+from modlib.figures import FIGURES
+from modlib.results import FOLDER, read_result
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NAME = "training-resnet20-cifar10-fast-20-0.json"
+
+
+@pytest.fixture
+def at(monkeypatch, tmp_path):
+    """Set the scale; gives the folder of the local results."""
+
+    def set_scale(name):
+        monkeypatch.setenv("MODLIB_SCALE", name)
+        monkeypatch.setenv("MODLIB_RESULTS", str(tmp_path / "results"))
+        return tmp_path / "results"
+
+    return set_scale
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What was asked of the campaign, instead of measuring."""
+    made = []
+    monkeypatch.setattr(experiments, "reproduce", lambda *names, **options: made.append((*names, options)) or ["a step"])
+    return made
+
+
+def test_the_default_is_the_book(monkeypatch):
+    monkeypatch.delenv("MODLIB_SCALE", raising=False)
+    assert scale.scale() == "book"
+    monkeypatch.setenv("MODLIB_SCALE", "")
+    assert scale.scale() == "book"
+
+
+def test_another_value_is_refused_by_whatever_asks(at):
+    at("large")
+    for ask in (scale.scale, lambda: scale.choose(2, smoke=1), lambda: scale.measure("fig4"), find_results):
+        with pytest.raises(ValueError, match="unknown MODLIB_SCALE 'large'.*Known: smoke, book, full"):
+            ask()
+
+
+def test_only_smoke_takes_fewer(at):
+    sizes = {name: at(name) and scale.choose(500, smoke=100) for name in scale.SCALES}
+    assert sizes == {"smoke": 100, "book": 500, "full": 500}
+
+
+@pytest.mark.parametrize("name", ["smoke", "book"])
+def test_nothing_is_measured_below_full(at, calls, name, capsys):
+    at(name)
+    scale.measure("fig4", "a2")
+    assert not calls and not capsys.readouterr().out
+
+
+def test_full_measures_the_figures_of_the_page(at, calls, capsys):
+    out = at("full")
+    scale.measure("fig4", "a2", models=["vgg11"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options = {"models": ["vgg11"], "device": device, "runs": out.parent / "runs", "out": out, "shipped": False}
+    assert calls == [("fig4", options), ("a2", options)]
+    assert capsys.readouterr().out.count("a step") == 2
+
+
+def test_full_shows_what_was_measured_here(at):
+    out = at("full")
+    shipped = read_result(FOLDER / NAME)
+    assert find_results("training", model="resnet20") == [shipped]
+    here(out / NAME, device="this one")
+    here(out / NAME.replace("20-0", "20-1"), device="another seed")
+    found = find_results("training", model="resnet20")
+    assert [r.evidence["device"] for r in found] == ["this one", "another seed"]
+    assert not find_results("training", out / "another", model="resnet20")  # a folder that is named is read alone
+    at("book")
+    assert find_results("training", model="resnet20") == [shipped]
+
+
+def here(path, **evidence):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(FOLDER / NAME, path)
+    content = json.loads(path.read_text())
+    content["evidence"] |= evidence
+    path.write_text(json.dumps(content))
+
+
+def asked(notebook, function):
+    """The calls of a function in the cells of a notebook, as they are written."""
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    tree = ast.parse(re.sub(r"^( *)%pip.*$", r"\1pass", code, flags=re.MULTILINE))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == function]
+
+
+def figures_of(calls):
+    return {each.value for call in calls for each in call.args}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_chapter_with_images_computes_less_at_smoke(notebook):
+    sizes = [{each.arg: each.value.value for each in call.keywords} for call in asked(notebook, "scale.choose")]
+    assert all(0 < size["smoke"] < size["book"] for size in sizes)
+    assert sizes or not asked(notebook, "modlib.load_images")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_chapter_can_measure_the_figures_whose_records_it_counts(notebook):
+    measured = figures_of(asked(notebook, "scale.measure"))
+    counted = figures_of(asked(notebook, "report.todo")) - {"fig5"}  # its images have to be the reader's
+    assert counted <= measured <= set(FIGURES)
