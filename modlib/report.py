@@ -8,6 +8,7 @@ import pandas as pd
 from modlib.data import ASSETS
 from modlib.figures import FIGURES
 from modlib.models import RESNET, THIN_RESNET, VGG
+from modlib.pruning_records import CRITERIA, STARTS
 from modlib.reproduction import DATASETS, OURS, beside_paper, best_record, recorded_curve
 from modlib.results import FOLDER, Result, find_results
 
@@ -66,7 +67,7 @@ def todo(figure: str, folder=FOLDER) -> str:
     model, dataset, _ = missing[0]
     done = len(needed) - len(missing)
     return (
-        f"{done} of the {len(needed)} measurements of this figure are recorded. Next in order of priority: "
+        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. Next in order of priority: "
         f"{proper(f'{model} on {dataset}')}.\n\n```bash\n{command(figure, model, dataset=dataset, device='cuda')}\n```"
     )
 
@@ -152,7 +153,10 @@ def _training(ours: str) -> str:
 
 
 def _slashed(curves: pd.Series) -> list[str]:
-    return [proper(name).replace("/", ", ") for name in curves]
+    """The paper's curves in words: "vgg19_3/cifar10", "vgg16/n=200" and "vgg16/L1" are how its values name them."""
+    names = curves.str.replace("/", ", ").str.replace(r"_(\d+)", r" without \1 layers", regex=True)
+    names = names.str.replace("without 1 layers", "without 1 layer").str.replace("n=", "N=").str.replace("=", " = ")
+    return [proper(name) for name in names.str.replace(r"\bL(\d+)", r"layer \1", regex=True)]
 
 
 def shown(claims: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +184,7 @@ def verdict(claims: pd.DataFrame) -> str:
         tested = rows[rows["holds"].notna()]
         fails = [proper(name) for name in tested["tested on"][~tested["holds"].astype(bool)]]
         if tested.empty:
-            sentences.append(f"On {name} it could not be tested yet.")
+            sentences.append(f"On {name} it could not be tested{' yet' if whose == 'ours' else ''}.")
             continue
         kept = (
             f"in {len(tested) - len(fails)} of {len(tested)} tests"
@@ -225,14 +229,14 @@ def pruned(model: str, dataset: str, folder=FOLDER) -> pd.DataFrame:
     """Recorded prunings of a network: what was removed, accuracy before and after, share of the cost saved."""
     rows = []
     for record in find_results("pruning", folder, model=model, dataset=dataset, scale="full"):
-        (before, after), params, macs = record["accuracy"], record["params"], record["macs"]
+        s, (before, after), params, macs = record.settings, record["accuracy"], record["params"], record["macs"]
         rows.append({
-            "pruned": "{criterion}, {count} layers, {start}".format(**record.settings),
+            "removed": f"{len(record.coords['removed'])} layers: {CRITERIA[s['criterion']]}, {STARTS[s['start']]}",
             "before (%)": f"{before:.2f}", "after (%)": f"{after:.2f}",
             "parameters saved": f"{1 - params[1] / params[0]:.1%}", "MACs saved": f"{1 - macs[1] / macs[0]:.1%}",
         })  # fmt: skip
-    columns = ["pruned", "before (%)", "after (%)", "parameters saved", "MACs saved"]
-    return pd.DataFrame(rows, columns=columns).set_index("pruned").rename_axis(None)
+    columns = ["removed", "before (%)", "after (%)", "parameters saved", "MACs saved"]
+    return pd.DataFrame(rows, columns=columns).set_index("removed").rename_axis(None)
 
 
 def source() -> tuple[str, list[str]]:

@@ -46,7 +46,7 @@ def test_what_is_left_to_do(record, tmp_path):
     record("vgg16", "cifar100", scale="smoke")
     record("resnet18", weights="untrained")
     words = report.todo("fig4", tmp_path)
-    assert f"1 of the {count} measurements" in words and "priority: ResNet18 on CIFAR-10" in words
+    assert f"1 of the {count} measurements of this figure is recorded" in words and "priority: ResNet18 on CIFAR-10" in words
     assert "--models resnet18 --datasets cifar10" in words
     assert f"1 of the {len(FIGURES['a2'].networks)} measurements" in report.todo("a2", tmp_path)
     for model, dataset in FIGURES["fig4"].networks:
@@ -84,14 +84,14 @@ def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     }
     both = ["network"]
     values = {"accuracy": (both, [92.0, 91.5]), "params": (both, [200, 150]), "macs": (both, [1000, 400])}
-    result = measurement("pruning", settings, {"network": ["whole", "pruned"]}, values)
+    result = measurement("pruning", settings, {"network": ["whole", "pruned"], "removed": ["a", "b"]}, values)
     write_result(result, tmp_path / "a.json")
-    assert f"1 of the {count} measurements" in report.todo("fig10", tmp_path)
+    assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
     [row] = report.pruned("vgg11", "cifar10", tmp_path).reset_index().values.tolist()
-    assert row == ["last, 2 layers, inherited", "92.00", "91.50", "25.0%", "60.0%"]
+    assert row == ["2 layers: the last, inherited weights", "92.00", "91.50", "25.0%", "60.0%"]
     assert report.pruned("vgg11", "cifar100", tmp_path).empty
     write_result(result, tmp_path / "b.json")  # the same once more
-    assert f"1 of the {count} measurements" in report.todo("fig10", tmp_path)
+    assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
 
 
 def test_ours_beside_the_papers(record, tmp_path):
@@ -124,6 +124,12 @@ def test_verdicts_in_words(holds, words):
     rows = [("ours", f"vgg{i}", verdict) for i, verdict in enumerate(holds)]
     table = pd.DataFrame(rows, columns=["whose", "tested on", "holds"]).astype({"holds": object})
     assert report.verdict(table).endswith(f"On ours {words}")
+
+
+def test_the_papers_curves_are_named_in_words(tmp_path):
+    missing = {name for figure in ("fig6b", "fig7a_n", "fig9") for name in report.beside(figure, tmp_path)[1]}
+    assert {"VGG16, layer 9", "VGG16, accuracy", "ResNet18, N = 200", "VGG19 without 1 layer, CIFAR-10"} <= missing
+    assert "ResNet152 without 30 layers, ImageNet50" in missing
 
 
 def test_every_record_but_a_trial_shows_its_evidence(record, tmp_path):
