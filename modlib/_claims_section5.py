@@ -26,7 +26,7 @@ def recorded_differences(folder) -> Differences:
 
 def layer_difference(differences: Differences) -> Iterator[tuple]:
     rule = "layers across a border of stages differ more than layers as far apart inside one, by more than for 95 % of all other borders"
-    same = "the same of 1 - CKA; and the two matrices correlate by rank, at equal distance in depth, with p < 0.05 (Mantel)"
+    same = f"by 1 - CKA, {rule}; and it correlates by rank with the differences of Q, at equal distance in depth, with p < 0.05 (Mantel)"
     for model, dq, cka in differences or [("resnets", None, None)]:
         tested = f"{model} on cifar10"
         said = "5.1", "the differences of modularity have a block structure", rule
