@@ -13,7 +13,6 @@ from modlib import keras_weights
 from modlib._checks import unknown
 from modlib._torchvision import torchvision
 from modlib.data import ASSETS, cache_folder, writable_cache, write_atomically
-from modlib import keras_weights
 from modlib.models import MODELS, build_model
 
 FOLDER = ASSETS / "weights"
