@@ -99,7 +99,6 @@ class DynamicGraph:
         return np.array([a.multiply(b).sum() / max(a.sum(), 1) for a, b in zip(edges, edges[1:], strict=False)])
 
 
-@torch.no_grad()
 def knn_graph(features, k: int = 3, *, sketch: int | None = None, search: str = "exact", seed: int = 0) -> KnnGraph:
     """The cosine k-NN graph of N feature vectors (Eq. 3).
 
@@ -198,19 +197,7 @@ def _check_k(k: int, n: int, of: str) -> int:
     return whole_number("k", k, 1, n - 1, f"for N={n} samples")
 
 
-def dynamic_graph(
-    model,
-    x,
-    k: int = 3,
-    layers: Sequence[str] | None = None,
-    *,
-    sketch: int | None = None,
-    search: str = "exact",
-    seed: int = 0,
-    memory: int | str | None = None,
-    resume: str | Path | None = None,
-    **options,
-) -> DynamicGraph:
+def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **options) -> DynamicGraph:
     """The dynamic graph of images in a network: one k-NN graph a layer (Section 3.2 of the paper).
 
     Args:
@@ -218,11 +205,11 @@ def dynamic_graph(
         x: (N, 3, H, W) images, uint8 or float in [0, 1].
         k: neighbours of each node.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        sketch, search, seed: of :func:`knn_graph`.
+        **options: those of :func:`knn_graph` (``sketch``, ``search``, ``seed``), of :func:`modlib.iter_features`
+            (``batch_size``, ``storage``, ``progress``), and these two:
         memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
             for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
         resume: a file that keeps each layer as soon as it is done; the same call goes on after an interruption.
-        **options: of :func:`modlib.iter_features` (``batch_size``, ``progress``).
 
     Raises:
         MemoryError: if ``memory`` does not hold a panel of similarities and one batch of features.
@@ -232,7 +219,6 @@ def dynamic_graph(
     >>> len(dynamic_graph(modlib.load_model("resnet20"), images.x))
     10
     """
-    options |= {"sketch": sketch, "search": search, "seed": seed, "memory": memory, "resume": resume}
     layers, graphs = zip(*((name, graph) for name, [graph] in iter_graphs(model, x, k, None, layers, **options)), strict=True)
     return DynamicGraph(layers, graphs)
 
