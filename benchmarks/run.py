@@ -34,6 +34,7 @@ QUICK = dict(
     sketches=[64, 128], sketched=(200, 1024), grid=("resnet20", [20, 50]), half=("resnet20", 50, "20MiB"), cuda=[(1000, 512)], cuda_curve=("resnet20", 500),
 )  # fmt: skip
 K = 3
+REST = 0.3  # seconds before each measurement: another library's threads still spin for a while after their last product
 MEMORY = "3.5GiB"  # of the features and the search: Python, torch and the activations of a batch come on top
 
 
@@ -51,6 +52,7 @@ def seconds(*functions, rounds: int) -> list[float]:
     times = [[] for _ in functions]
     for turn in range(rounds + 1):
         for function, own in zip(functions, times, strict=True):
+            time.sleep(REST)
             start = time.perf_counter()
             function()
             if torch.cuda.is_available():
@@ -196,14 +198,24 @@ def _alone(name: str, n: int, parts=("curve", "product")) -> dict:
     return found
 
 
-def again(path: Path, name: str, n: int) -> None:
-    """Measure the curve of one size of the growth again, and put it into the record."""
-    record, found = read_result(path), _alone(name, n, ["curve"])
-    where = record.coords["network"].index(name), record.coords["n"].index(n)
-    for key, value in found.items():
-        data = record[key].copy()
-        data[where] = value
-        record.values[key]["data"] = data.tolist()
+def again(path: Path, what: str, n: int | None) -> None:
+    """Measure one comparison again, or the curve of one size of the growth, and put it into the record."""
+    record = read_result(path)
+    parts = [*COMPARISONS, *(f"{name} {size}" for name in record.coords["network"] for size in record.coords["n"])]
+    wanted = what if n is None else f"{what} {n}"
+    if wanted not in parts:
+        raise SystemExit(f"{path} has no part {wanted!r}; it has {', '.join(parts)}")
+    if n is None:
+        rows = []
+        COMPARISONS[what](QUICK if record.settings["scale"] == "quick" else FULL, sayer(rows))
+        found = {(record.coords["ratio"].index(row),): {"first": a, "second": b} for row, a, b in rows}
+    else:
+        found = {(record.coords["network"].index(what), record.coords["n"].index(n)): _alone(what, n, ["curve"])}
+    for where, values in found.items():
+        for key, value in values.items():
+            data = record[key].astype(float)
+            data[where] = value
+            record.values[key]["data"] = data.round(6).tolist()
     write_result(record, path)
 
 
@@ -222,25 +234,35 @@ def part(what: str, name: str, n: int) -> dict:
     return {"product": total}
 
 
+def sayer(rows: list):
+    """What notes a comparison and prints it."""
+
+    def say(what: str, a: float, b: float) -> None:
+        rows.append((what, a, b))
+        print(f"{a / b:8.3f}   {what}   ({a:.3f} s / {b:.3f} s)", flush=True)
+
+    return say
+
+
+COMPARISONS = {"layers": layers, "curve": curve, "shared": shared}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that it runs")
     parser.add_argument("--out", default="results/benchmarks.json", help="the record; for the book modlib/assets/results/benchmarks.json")
-    parser.add_argument("--again", nargs=2, metavar=("NETWORK", "N"), help="measure one curve of the growth again, if something disturbed it")
+    parser.add_argument("--again", nargs="+", metavar="PART", help=f"measure one part of the record again, if something disturbed it: {', '.join(COMPARISONS)}, or NETWORK N of the growth")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
         print(json.dumps(part(given.part[0], given.part[1], int(given.part[2]))))
         return
     if given.again:
-        again(Path(given.out), given.again[0], int(given.again[1]))
+        what, *n = given.again
+        again(Path(given.out), what, int(n[0]) if n else None)
         return
     scale, rows = QUICK if given.quick else FULL, []
-
-    def say(what: str, a: float, b: float) -> None:
-        rows.append((what, a, b))
-        print(f"{a / b:8.3f}   {what}   ({a:.3f} s / {b:.3f} s)", flush=True)
-
+    say = sayer(rows)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {scale['rounds']}\n   ratio")
     layers(scale, say)
     curve(scale, say)

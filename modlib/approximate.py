@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from modlib._checks import whole_number
-from modlib.search import row_norms
+from modlib.search import product_type, row_norms
 
 ROWS = 64  # samples projected at a time
 
@@ -30,8 +30,7 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
         return x
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(width, generator=random).to(x.device)
-    precision = torch.float32 if x.dtype == torch.float16 else x.dtype
-    signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, precision)
+    signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, product_type(x.dtype))
     dealt = (F.pad(rows[:, order] * signs, (0, -width % size)) for rows in x.split(ROWS))
     return torch.cat([rows.view(len(rows), -1, size).sum(1) for rows in dealt])
 
@@ -48,7 +47,7 @@ def descend(x: torch.Tensor, k: int, seed: int = 0) -> tuple[torch.Tensor, torch
         from pynndescent import NNDescent
     except ImportError:
         raise ImportError('search="pynndescent" needs it: pip install pynndescent; or search="exact"') from None
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x.to(product_type(x.dtype))
     row_norms(x)  # refuses rows that have no direction
     found = NNDescent(x.cpu().numpy(), metric="cosine", n_neighbors=k + 1, random_state=seed)
     index, distance = found.neighbor_graph

@@ -242,7 +242,8 @@ def pruned(model: str, dataset: str, folder=FOLDER) -> pd.DataFrame:
 def source() -> tuple[str, list[str]]:
     """Where the paper's values come from, and what to beware of."""
     about = json.loads((ASSETS / "paper-curves.json").read_text())["about"]
-    return about["source"], about["caveats"]
+    key = re.compile(r"\bfig\d+[ab]?(_[nk])?\b")
+    return about["source"], [proper(key.sub(lambda found: figure_name(found[0]), text)) for text in about["caveats"]]
 
 
 def evidence(folder=FOLDER) -> pd.DataFrame:

@@ -125,6 +125,11 @@ def _full_precision() -> Iterator[None]:
             setattr(place, name, value)
 
 
+def product_type(stored: torch.dtype) -> torch.dtype:
+    """In what features are multiplied: those stored in float16 in float32."""
+    return torch.float32 if stored == torch.float16 else stored
+
+
 def row_norms(x: torch.Tensor) -> torch.Tensor:
     """Row lengths; in float64 where some are so long or short that float32 cannot square them. Refuses rows that have
     no direction."""
@@ -133,7 +138,7 @@ def row_norms(x: torch.Tensor) -> torch.Tensor:
         parts = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in x.split(SLICE, 1)]
         return torch.linalg.vector_norm(torch.stack(parts), dim=0)
 
-    norms = lengths(torch.float32 if x.dtype == torch.float16 else x.dtype)
+    norms = lengths(product_type(x.dtype))
     if norms.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
         norms = lengths(torch.float64)
     if not torch.isfinite(norms).all():

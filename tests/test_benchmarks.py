@@ -65,3 +65,17 @@ def test_one_size_is_measured_in_a_process_of_its_own(monkeypatch):
     command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--part", "curve", "resnet20", "20"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert found["seconds"] > 0 and 2**26 < found["peak"] < 2**33
+
+
+def test_one_part_of_a_record_is_measured_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    names = ["one layer / bare product, N = 100, M = 512, CPU", "grid at once / draw by draw, resnet20, N = 20 50, CPU"]
+    values = {name: (["ratio"], [1000, 2000]) for name in ("first", "second")}
+    coords = {"ratio": names, "network": ["resnet20"], "n": [50]}
+    path = write_result(measurement("benchmarks", {"scale": "quick"}, coords, values), tmp_path / "benchmarks.json")
+    command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--out", str(path), "--again"]
+    subprocess.run([*command, "shared"], check=True, capture_output=True)
+    again = read_result(path)
+    assert again["first"][0] == 1000 and 0 < again["first"][1] < 1000 and 0 < again["second"][1] < 1000
+    wrong = subprocess.run([*command, "resnet20", "60"], check=False, capture_output=True, text=True)
+    assert wrong.returncode == 1 and "no part 'resnet20 60'; it has layers" in wrong.stderr

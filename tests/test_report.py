@@ -1,5 +1,7 @@
 """Words and tables of recorded results: what is counted, what is told apart, and what stays "not measured"."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,3 +146,9 @@ def test_every_record_but_a_trial_shows_its_evidence(record, tmp_path):
 def test_a_record_that_is_of_no_network_shows_its_evidence_too(tmp_path):
     write_result(measurement("benchmarks", {"scale": "full"}, {}, {"first": ([], 1.0)}), tmp_path / "benchmarks.json")
     assert report.evidence(tmp_path)["record"].tolist() == ["benchmarks"]
+
+
+def test_caveats_name_figures_as_the_paper_does():
+    text = " ".join(report.source()[1])
+    assert "Fig.\N{NO-BREAK SPACE}7a ResNet18" in text and "Fig.\N{NO-BREAK SPACE}4" in text
+    assert not re.search(r"fig\d|_", text)
