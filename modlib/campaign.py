@@ -87,6 +87,11 @@ class Campaign:
         how = {"recipe": self.recipe, "epochs": self.epochs, "seed": self.seed}
         return {"model": unit.model, "dataset": unit.dataset, **how}
 
+    def settings(self, unit: Unit, weights: str = "trained", **more) -> dict:
+        """The settings that identify a record of a network."""
+        which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
+        return which | (self.training(unit) if weights == "trained" else {}) | more
+
     def run(self, unit: Unit) -> str:
         """The name of its run."""
         return run_name(*self.training(unit).values())

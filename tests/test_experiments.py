@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import modlib
+from modlib import _figures_section5 as section5
 from modlib import campaign, experiments, figures, training
 from modlib.campaign import SCALES, Scale, untrained
 from modlib.experiments import reproduce
@@ -225,22 +226,22 @@ def test_pruned_networks_are_trained_on_and_measured(trained, monkeypatch):
 
 def test_the_plans_of_table_1():
     model, images = untrained("resnet56", "cifar10"), modlib.load_images("cifar10", n=40)
-    removed = figures.removed_layers(model, "table1", 16, images)
+    removed = section5.removed_layers(model, "table1", 16, images)
     assert len(removed) == 16
-    assert modlib.pruning.prune(model, removed).architecture["stages"] == list(figures.TABLE1)
+    assert modlib.pruning.prune(model, removed).architecture["stages"] == list(section5.TABLE1)
     for criterion in ("random", "l1"):
-        assert len(figures.removed_layers(model, criterion, 16, images)) == 16
-    assert set(figures.removed_layers(model, "curve", 0, images)) <= set(modlib.layer_names(model))
+        assert len(section5.removed_layers(model, criterion, 16, images)) == 16
+    assert set(section5.removed_layers(model, "curve", 0, images)) <= set(modlib.layer_names(model))
 
 
 def test_the_plans_of_figure_9():
     vgg = untrained("vgg19", "cifar10")
     images = modlib.load_images("cifar10", n=40)
-    assert figures.removed_layers(vgg, "last", 6, images) == modlib.layer_names(vgg)[10:]
+    assert section5.removed_layers(vgg, "last", 6, images) == modlib.layer_names(vgg)[10:]
     with torch.device("meta"):
         deep = modlib.build_model("resnet152")
-    for count in figures.REMOVED["resnet152"]:
-        removed = figures.removed_layers(deep, "last", count, images)
+    for count in section5.REMOVED["resnet152"]:
+        removed = section5.removed_layers(deep, "last", count, images)
         assert len(removed) == count and removed[-1] == "layer3.35"
         assert len(modlib.layer_names(modlib.pruning.prune(deep, removed))) == 51 - count
         assert len(paper_values("fig9")[f"resnet152_{count}/cifar10"]["q"]) == 51 - count
