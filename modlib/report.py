@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 
 from modlib.data import ASSETS
@@ -137,7 +138,7 @@ def beside(figure: str, folder=FOLDER) -> tuple[pd.DataFrame, list[str]]:
     table = pd.DataFrame({
         "paper": _slashed(found["curve"]),
         "training": [_training(ours) for ours in found["ours"]],
-        "accuracy (%)": found["accuracy"].map("{:.1f}".format),
+        "accuracy (%)": ["" if np.isnan(x) else f"{x:.1f}" for x in found["accuracy"]],
         "RMS": found["rms"].map("{:.3f}".format),
         "largest": [f"{x:.3f} ({along} {i})" for x, i in zip(found["largest"], found["layer"], strict=True)],
         "last": found["last"].map("{:+.3f}".format),

@@ -152,3 +152,13 @@ def test_caveats_name_figures_as_the_paper_does():
     text = " ".join(report.source()[1])
     assert "Fig.\N{NO-BREAK SPACE}7a ResNet18" in text and "Fig.\N{NO-BREAK SPACE}4" in text
     assert not re.search(r"fig\d|_", text)
+
+
+def test_a_curve_whose_record_has_no_accuracy_leaves_it_out(tmp_path):
+    q = paper_values("fig6a")["vgg16"]["fgsm"]
+    layers = [str(i) for i in range(len(q))]
+    settings = {"model": "vgg16", "dataset": "cifar10", "scale": "full", "recipe": "fast", "epochs": 9, "attack": "fgsm", "protocol": "authors"}
+    coords = {"n": [500], "k": [3], "layer": layers, "conv": layers}
+    write_result(measurement("attack", settings, coords, {"q": (["n", "k", "layer"], [[q]])}), tmp_path / "a.json")
+    table, _ = report.beside("fig6a", tmp_path)
+    assert table.loc["VGG16, FGSM"].tolist() == ["fast, 9 epochs", "", "0.000", "0.000 (layer 1)", "+0.000"]
