@@ -198,19 +198,19 @@ def _alone(name: str, n: int, parts=("curve", "product")) -> dict:
     return found
 
 
-def again(path: Path, what: str, n: int | None) -> None:
+def again(path: Path, what: str) -> None:
     """Measure one comparison again, or the curve of one size of the growth, and put it into the record."""
     record = read_result(path)
-    parts = [*COMPARISONS, *(f"{name} {size}" for name in record.coords["network"] for size in record.coords["n"])]
-    wanted = what if n is None else f"{what} {n}"
-    if wanted not in parts:
-        raise SystemExit(f"{path} has no part {wanted!r}; it has {', '.join(parts)}")
-    if n is None:
+    sizes = {f"{name} {n}": (i, j) for i, name in enumerate(record.coords["network"]) for j, n in enumerate(record.coords["n"])}
+    if what in COMPARISONS:
         rows = []
         COMPARISONS[what](QUICK if record.settings["scale"] == "quick" else FULL, sayer(rows))
         found = {(record.coords["ratio"].index(row),): {"first": a, "second": b} for row, a, b in rows}
+    elif what in sizes:
+        i, j = sizes[what]
+        found = {(i, j): _alone(record.coords["network"][i], record.coords["n"][j], ["curve"])}
     else:
-        found = {(record.coords["network"].index(what), record.coords["n"].index(n)): _alone(what, n, ["curve"])}
+        raise SystemExit(f"{path} has no part {what!r}; it has {', '.join([*COMPARISONS, *sizes])}")
     for where, values in found.items():
         for key, value in values.items():
             data = record[key].astype(float)
@@ -258,8 +258,7 @@ def main() -> None:
         print(json.dumps(part(given.part[0], given.part[1], int(given.part[2]))))
         return
     if given.again:
-        what, *n = given.again
-        again(Path(given.out), what, int(n[0]) if n else None)
+        again(Path(given.out), " ".join(given.again))
         return
     scale, rows = QUICK if given.quick else FULL, []
     say = sayer(rows)
