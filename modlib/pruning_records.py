@@ -21,9 +21,10 @@ STARTS = {"inherited": "inherited weights", "scratch": "from scratch"}
 _KEY = ["model", "dataset", "criterion", "count", "start", "seed"]
 _COLUMNS = [
     *_KEY, "epochs", "tune_epochs", "removed", "q", "whole", "pruned", "at_once", "lost",
-    "macs", "params", "seconds", "dq_step", "dq", "dq_std",
+    "behind", "macs", "params", "seconds", "dq_step", "dq", "dq_std",
 ]  # fmt: skip
 _NUMBERS = {name: float for name in _COLUMNS[10:]}
+_TRAINED = ["model", "dataset", "seed", "epochs", "tune_epochs"]
 
 
 def variants(folder=FOLDER, **settings) -> pd.DataFrame:
@@ -31,7 +32,8 @@ def variants(folder=FOLDER, **settings) -> pd.DataFrame:
 
     Columns: model, dataset, criterion, count (of layers removed), start (``"inherited"`` or ``"scratch"``), seed,
     epochs (of the whole network), tune_epochs (of the variant), removed (names of layers), q (L,) of what is left.
-    Accuracy in percent: whole, pruned, at_once (before any further training), lost (whole - pruned). Saved, in percent:
+    Accuracy in percent: whole, pruned, at_once (before any further training), lost (whole - pruned), and behind: what the
+    whole network reaches when it is trained on for as long, where that was measured, minus pruned. Saved, in percent:
     macs, params, seconds. From the recorded curve of the whole network, where there is one: dq_step, the paper's
     Delta Q = Q_i - Q_(i-1) of the first layer removed; dq, the sum of such rises over all that were removed, and
     dq_std, its spread over draws.
@@ -45,6 +47,8 @@ def variants(folder=FOLDER, **settings) -> pd.DataFrame:
     rows = [_row(r, folder) for r in found if r.settings.get("scale", "full") == "full"]
     table = pd.DataFrame(rows, columns=["training", *_COLUMNS]).astype(_NUMBERS)
     table = table[table["training"] == table.groupby(["model", "dataset"])["training"].transform("max")]
+    opponents = table[table["criterion"] == "none"].set_index(_TRAINED)["pruned"]
+    table["behind"] = opponents.reindex(pd.MultiIndex.from_frame(table[_TRAINED])).values - table["pruned"]
     table = table.sort_values("tune_epochs").drop_duplicates(_KEY, keep="last")
     return table.sort_values(_KEY, key=_place, ignore_index=True)[_COLUMNS]
 

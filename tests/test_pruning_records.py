@@ -46,6 +46,14 @@ def test_the_longest_training_counts(tmp_path):
     assert len(variants(tmp_path, model="vgg19")) == 0
 
 
+def test_behind_the_whole_network_trained_on_for_as_long(tmp_path):
+    pruned_record(tmp_path, "vgg11", "none", [], lost=2, tune_epochs=3)
+    for criterion, lost, tune, seed in (("last", 3, 3, 0), ("l1", 1.5, 3, 0), ("random", 3, 4, 0), ("last", 3, 3, 1)):
+        pruned_record(tmp_path, "vgg11", criterion, 1, lost=lost, tune_epochs=tune, seed=seed)
+    behind = variants(tmp_path).set_index(["criterion", "seed"])["behind"]
+    assert behind.dropna().to_dict() == {("none", 0): 0, ("last", 0): 1, ("l1", 0): -0.5}  # the others were trained otherwise
+
+
 def test_the_papers_numbers():
     table = printed()
     assert len(table) == 18 + 6 + 1
