@@ -1,16 +1,20 @@
 """The explorer with a kernel, in JupyterLab driven by Chromium: it computes what was not recorded."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from browser import chromium
+from playwright.sync_api import Page, TimeoutError
 
 import modlib
 
@@ -34,6 +38,21 @@ modlib.explore(Moody(), modlib.load_images("cifar10", n=500))
 """
 
 
+def _address(server: subprocess.Popen, folder: Path, log: Path) -> str:
+    """Where the server answers. (It writes where before it listens there.)"""
+    for _ in range(600):
+        assert server.poll() is None, log.read_text()
+        for written in folder.glob("jpserver-*.json"):
+            try:
+                address = json.loads(written.read_text())["url"]
+                urllib.request.urlopen(f"{address}api", timeout=60).read()
+                return address
+            except (ValueError, OSError):  # half written; nobody there yet
+                pass
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The address of a notebook with CELL in a JupyterLab of its own."""
@@ -51,22 +70,26 @@ def lab(tmp_path_factory):
             env={**os.environ, **{name: str(folder / name) for name in names}}, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        for _ in range(600):
-            found = re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/", log.read_text())
-            if found or server.poll() is not None:
-                break
-            try:
-                server.wait(0.2)
-            except subprocess.TimeoutExpired:
-                pass
-        assert found, log.read_text()
-        address = f"http://127.0.0.1:{found[1]}"
-        urllib.request.urlopen(f"{address}/api", timeout=60).read()
-        yield f"{address}/doc/tree/explore.ipynb"
+        address = _address(server, folder / "JUPYTER_RUNTIME_DIR", log)
+        yield f"{address}doc/tree/explore.ipynb"
     finally:
         server.terminate()
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_first_cell(page: Page) -> None:
+    """Run it, and make sure that it runs: keys pressed while JupyterLab still builds the page can be lost."""
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(state="attached")  # the kernel is there
+    begun = page.locator(".jp-InputArea-prompt", has_text=re.compile(r"\[[*\d]\]")).first
+    for _ in range(10):
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Control+Enter")
+        try:
+            return begun.wait_for(timeout=10_000)
+        except TimeoutError:
+            pass
+    pytest.fail("the cell does not run: " + page.locator("body").inner_text())
 
 
 def test_what_was_not_recorded_is_computed_and_an_error_is_a_sentence(lab):
@@ -77,10 +100,12 @@ def test_what_was_not_recorded_is_computed_and_an_error_is_a_sentence(lab):
         page.set_default_timeout(WAIT)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(lab)
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").click()
-        page.keyboard.press("Shift+Enter")
+        _run_first_cell(page)
         explorer = page.locator(".ml-explorer")
-        explorer.wait_for()
+        try:
+            explorer.wait_for()
+        except TimeoutError:
+            pytest.fail("no explorer, but: " + page.locator(".jp-Notebook").inner_text())
         n_slider = explorer.locator("input[name=n]")
 
         def idle():
