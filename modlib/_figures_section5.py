@@ -10,7 +10,7 @@ from modlib.campaign import PAPER_N, Campaign, Unit
 from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import layer_names
-from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, seconds
+from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan, seconds
 from modlib.results import Result, measurement
 from modlib.similarity import linear_cka
 from modlib.training import accuracy
@@ -46,16 +46,16 @@ TABLE1 = (2, 3, 6)  # blocks a stage of ResNet56, which give the paper's rates o
 
 
 def pruning_variants(model: str) -> list[str]:
-    """The paper's, the whole network trained on, the paper's from scratch, controls of as many layers: criterion-count-start."""
+    """The paper's, the whole network trained on, the paper's from scratch, as many other layers: criterion-count-start."""
     counts = REMOVED.get(model, (1, 2, 3))
-    kinds = [("last", "inherited"), ("last", "scratch"), ("random", "inherited"), ("l1", "inherited")]
+    kinds = [("last", "inherited"), ("last", "scratch"), *((name, "inherited") for name in ("rise", "random", "l1"))]
     paper, *others = ([f"{criterion}-{count}-{start}" for count in counts] for criterion, start in kinds)
     return [*paper, "none-0-inherited", *sum(others, [])]
 
 
 def table1_variants(model: str) -> list[str]:
-    paper, controls = ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch"], ["random-16-inherited", "l1-16-inherited"]
-    return [*paper, "none-0-inherited", *controls]
+    paper = ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch"]
+    return [*paper, "none-0-inherited", *(f"{criterion}-16-inherited" for criterion in ("rise", "random", "l1"))]
 
 
 def pruning_settings(campaign: Campaign, unit: Unit) -> dict:
@@ -69,13 +69,16 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     Args:
         criterion: ``"last"``: from the back, of a ResNet with bottlenecks of stage 3, as in Fig. 9; ``"table1"``: the
             last blocks of each stage beyond :data:`TABLE1`; ``"curve"``: what :func:`find_redundant` names, whatever
-            the count; ``"random"``, ``"l1"``: the controls; ``"none"``: nothing, to train the whole network on as long.
+            the count; ``"rise"``: those of smallest rise of Q; ``"random"``, ``"l1"``: the controls; ``"none"``: nothing,
+            to train the whole network on as long.
     """
     names = layer_names(network)
     if criterion == "none":
         return []
     if criterion == "curve":
         return list(find_redundant(_draws(network, images, 500), model=network).remove)
+    if criterion == "rise":
+        return list(rise_plan(_draws(network, images, 500), network, count).remove)
     if criterion == "table1":
         blocks = {stage: [name for name in names if name.startswith(f"layer{stage}.")] for stage in (1, 2, 3)}
         return [name for stage, keep in enumerate(TABLE1, 1) for name in blocks[stage][keep:]]

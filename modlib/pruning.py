@@ -22,7 +22,7 @@ from modlib.training import Recipe, train
 from modlib.zoo import save_model
 
 __all__ = [
-    *("Plan", "find_redundant", "random_plan", "l1_plan"),  # which layers
+    *("Plan", "find_redundant", "rise_plan", "random_plan", "l1_plan"),  # which layers
     *("removable", "prune", "fine_tune"),  # a network without them
     *("Cost", "cost", "layer_costs", "seconds"),  # what it costs
 ]
@@ -101,6 +101,23 @@ def find_redundant(curve: Curve | CurveDraws, tol: float = 0.01, model: nn.Modul
         rises.append(rise)
         verdicts.append(f"{verdict}, but {why}" if why else verdict)
     return Plan(tuple(curve.layers), tuple(remove), np.array(rises), tuple(verdicts))
+
+
+def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
+    """The ``count`` layers of smallest rise Q_i - Q_(i-1) among those that can go; where Q falls, the rise is negative.
+
+    So the paper reads its curves (Section 5.2), with a number of layers in place of a tolerance.
+
+    Raises:
+        ValueError: for a curve of another model, or as :func:`random_plan` does.
+
+    >>> import modlib
+    >>> model, images = modlib.load_model("resnet20"), modlib.load_images("cifar10", n=500)
+    >>> rise_plan(modlib.modularity_curve(model, images.x, images.y), model, 2).remove
+    ('layer1.0', 'layer1.1')
+    """
+    _match(model, curve.layers)
+    return _lowest(model, np.diff(np.atleast_2d(curve.q).mean(0), prepend=0), count, "of small rise")
 
 
 def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:

@@ -14,6 +14,7 @@ CRITERIA = {  # in the order of tables
     "last": "the last",
     "table1": "the paper’s plan",
     "curve": "the rule’s plan",
+    "rise": "smallest rise of Q",
     "random": "at random",
     "l1": "smallest L1 norm",
 }

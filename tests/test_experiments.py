@@ -229,7 +229,7 @@ def test_the_plans_of_table_1():
     removed = section5.removed_layers(model, "table1", 16, images)
     assert len(removed) == 16
     assert modlib.pruning.prune(model, removed).architecture["stages"] == list(section5.TABLE1)
-    for criterion in ("random", "l1"):
+    for criterion in ("rise", "random", "l1"):
         assert len(section5.removed_layers(model, criterion, 16, images)) == 16
     assert set(section5.removed_layers(model, "curve", 0, images)) <= set(modlib.layer_names(model))
 

@@ -14,7 +14,7 @@ from torch import nn
 import modlib
 from modlib import Curve, CurveDraws, build_model, layer_names
 from modlib._torchvision import torchvision
-from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, removable, seconds
+from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, removable, rise_plan, seconds
 from modlib.results import paper_values
 from modlib.training import RECIPES, accuracy, train
 
@@ -385,6 +385,23 @@ def test_l1_plans_find_the_layers_of_small_weights(name, small):
         for parameter in model.get_submodule(layer).parameters():
             parameter *= 1e-3
     assert set(l1_plan(model, len(small)).remove) == set(small)
+
+
+def test_rise_plans_find_the_layers_after_which_q_rises_least():
+    model = build_model("vgg11")
+    names = layer_names(model)
+    can = [i for i, name in enumerate(names) if not removable(model)[name]]
+    cannot = next(i for i in range(1, len(names)) if i not in can)
+    rises = np.full(len(names), 0.1)
+    rises[[cannot, can[1], can[2]]] = [-0.3, -0.2, -0.05]
+    curve = CurveDraws(tuple(names), rises.cumsum() + np.array([[0.01], [-0.01]]), 3, 500)
+    plan = rise_plan(curve, model, 2)
+    assert plan.remove == (names[can[1]], names[can[2]])
+    assert plan.scores[1:] == pytest.approx(rises[1:])
+    with pytest.raises(ValueError, match="curve is of another model"):
+        rise_plan(curve, build_model("vgg13"), 2)
+    with pytest.raises(ValueError, match=rf"count must be a whole number in 0..{len(can)}; got count=9"):
+        rise_plan(curve, model, 9)
 
 
 def test_l1_scores_by_hand():
