@@ -42,20 +42,21 @@ def similarity(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
 # ------------------------------------------------------------------------------- pruning: Figs. 9 and 10, Table 1
 
 REMOVED = {"vgg19": (1, 2, 3, 4, 5, 6), "resnet152": (5, 11, 16, 21, 26, 30)}  # layers in the variants of Fig. 9
+CHOSEN_OTHERWISE = ("rise", "random", "l1")  # criteria by which as many layers go as the paper removed
 TABLE1 = (2, 3, 6)  # blocks a stage of ResNet56, which give the paper's rates of parameters and MACs
 
 
 def pruning_variants(model: str) -> list[str]:
     """The paper's, the whole network trained on, the paper's from scratch, as many other layers: criterion-count-start."""
     counts = REMOVED.get(model, (1, 2, 3))
-    kinds = [("last", "inherited"), ("last", "scratch"), *((name, "inherited") for name in ("rise", "random", "l1"))]
+    kinds = [("last", "inherited"), ("last", "scratch"), *((criterion, "inherited") for criterion in CHOSEN_OTHERWISE)]
     paper, *others = ([f"{criterion}-{count}-{start}" for count in counts] for criterion, start in kinds)
     return [*paper, "none-0-inherited", *sum(others, [])]
 
 
 def table1_variants(model: str) -> list[str]:
     paper = ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch"]
-    return [*paper, "none-0-inherited", *(f"{criterion}-16-inherited" for criterion in ("rise", "random", "l1"))]
+    return [*paper, "none-0-inherited", *(f"{criterion}-16-inherited" for criterion in CHOSEN_OTHERWISE)]
 
 
 def pruning_settings(campaign: Campaign, unit: Unit) -> dict:
