@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -11,7 +12,7 @@ from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import layer_names
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan, seconds
-from modlib.results import Result, measurement
+from modlib.results import Result, find_results, measurement
 from modlib.similarity import linear_cka
 from modlib.training import accuracy
 from modlib.zoo import load_model
@@ -101,14 +102,16 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     network, _, weights = campaign.trained(unit, minutes)
     settings, images = pruning_settings(campaign, unit), campaign.test_images(unit.dataset)
     names = removed_layers(network, settings["criterion"], settings["count"], images, campaign.seed)
+    if twin := _twin(campaign, settings, names):
+        return twin
     shorter = prune(network, names)
     folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
     left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
     if settings["start"] == "inherited":
-        campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
+        run = campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
     else:
         stages = shorter.architecture["stages"]
-        campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
+        run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))
@@ -124,4 +127,16 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         "seconds": (both, [seconds(each, shape) for each in (network, tuned)]),
     }
     coords = {"network": ["whole", "pruned"], "draw": range(1, len(curves.q) + 1), "layer": curves.layers, "removed": names}
-    return measurement("pruning", settings, coords, values, campaign.device, n=curves.n, k=curves.k, stored=weights)
+    evidence = {"n": curves.n, "k": curves.k, "stored": weights, "precision": run.evidence["precision"]}
+    return measurement("pruning", settings, coords, values, campaign.device, **evidence)
+
+
+def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:
+    """The record of a variant without the same layers, under these settings: trained again, it would come out the same."""
+    alike = {key: value for key, value in settings.items() if key not in ("criterion", "count")}
+    for folder in campaign.known:
+        for each in find_results("pruning", folder, **alike):
+            if each.coords["removed"] == names:
+                variant = "{criterion}-{count}-{start}".format(**each.settings)
+                return replace(each, settings=settings, evidence={"measured_as": variant} | each.evidence)
+    return None

@@ -64,7 +64,11 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Campaign:
-    """How a campaign trains and measures; the arguments of :func:`modlib.experiments.reproduce`."""
+    """How a campaign trains and measures; the arguments of :func:`modlib.experiments.reproduce`.
+
+    Attributes:
+        known: folders in which a record counts as measured.
+    """
 
     recipe: str
     epochs: int
@@ -76,6 +80,7 @@ class Campaign:
     images: Path | None
     runs: Path
     out: Path
+    known: tuple[Path, ...]
     progress: bool
 
     @property

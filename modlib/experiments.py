@@ -122,20 +122,17 @@ def reproduce(
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
     campaign = Campaign(
         recipe, epochs, whole_number("tune_epochs", tune_epochs or epochs, 1), batch_size, seed, torch.device(device), scale,
-        None if images is None else Path(images), runs, out, progress,
+        None if images is None else Path(images), runs, out, (out, FOLDER) if shipped else (out,), progress,
     )  # fmt: skip
     units = [unit for unit in units if not variants or unit.variant in variants]
-    known = (out, FOLDER) if shipped else (out,)
-    step = partial(_step, campaign, chosen, known, max_minutes, time.time())
+    step = partial(_step, campaign, chosen, max_minutes, time.time())
     yield from spread(step, _lost, units, jobs, backend, scheduler, out) if many else map(step, units)
 
 
-def _step(
-    campaign: Campaign, figure: Figure, known: Sequence[Path], max_minutes: float | None, began: float, unit: Unit
-) -> Step:
+def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
     """Find the record of a unit in the folders that are known, or measure it."""
     settings = figure.settings(campaign, unit)
-    found = [r for folder in known for r in find_results(figure.experiment, folder, **settings)]
+    found = [r for folder in campaign.known for r in find_results(figure.experiment, folder, **settings)]
     if found:
         return Step(unit, "recorded", found[0])
     left = None if max_minutes is None else max_minutes - (time.time() - began) / 60

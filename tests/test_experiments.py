@@ -224,6 +224,21 @@ def test_pruned_networks_are_trained_on_and_measured(trained, monkeypatch):
     assert len(find_results("training", trained["out"])) == 1
 
 
+def test_the_same_layers_are_trained_on_once(trained, monkeypatch):
+    variants = ["last-1-inherited", "l1-1-inherited", "random-1-inherited", "last-1-scratch"]
+    monkeypatch.setitem(FIGURES, "fig9", replace(FIGURES["fig9"], variants=lambda model: variants))
+    plans = {"last": ["layer3.2"], "l1": ["layer3.2"], "random": ["layer3.1"]}
+    monkeypatch.setattr(section5, "removed_layers", lambda network, criterion, *_: plans[criterion])
+    steps = {step.unit.variant: step.result for step in reproduce("fig9", ["resnet20"], ["cifar10"], **trained)}
+    first, same = steps["last-1-inherited"], steps["l1-1-inherited"]
+    assert same.values == first.values and same.coords == first.coords
+    assert same.settings == {**first.settings, "criterion": "l1"}
+    assert same.evidence == {**first.evidence, "measured_as": "last-1-inherited"}
+    for variant in ("random-1-inherited", "last-1-scratch"):  # other layers, and the same from another start
+        assert "measured_as" not in steps[variant].evidence and steps[variant].values != first.values
+    assert len(find_results("pruning", trained["out"])) == 4
+
+
 def test_the_plans_of_table_1():
     model, images = untrained("resnet56", "cifar10"), modlib.load_images("cifar10", n=40)
     removed = section5.removed_layers(model, "table1", 16, images)
