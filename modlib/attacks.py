@@ -1,12 +1,12 @@
 """Adversarial images: the six attacks of Section 4.2, in two protocols, with a record of how they went."""
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib import _attack_algorithms as algorithms
+from modlib import resume as stored
 from modlib._advertorch import advertorch_algorithm
+from modlib._attack_checks import check_images, check_model, check_settings
 from modlib._checks import unknown, whole_number
 from modlib.data import Images
 from modlib.features import as_floats
@@ -56,7 +58,7 @@ class Attacked:
         linf: float (S,) largest change of a value.
         correct: number of images classified correctly before, and so attacked.
         changed: number of those classified wrongly after: S, or more if only n were asked for.
-        seconds: wall-clock time.
+        seconds: wall-clock time, of all calls if it was resumed.
         attack, protocol, seed, settings, implementation: what was run; ``settings`` with the defaults.
         complete: False if it was stopped before all images were tried or n had been found.
     """
@@ -94,6 +96,7 @@ def attack(
     n: int | None = None,
     batch_size: int = 25,
     max_minutes: float | None = None,
+    resume: str | Path | None = None,
     implementation: str = "modlib",
     progress: bool = False,
     **settings,
@@ -116,13 +119,16 @@ def attack(
         n: stop once so many images have changed class, and return the first n.
         batch_size: images at a time.
         max_minutes: stop after the batch that passes this.
+        resume: a file that keeps the finished batches; the same call goes on after any interruption. (Of a process that
+            is killed, the last minute's may be lost.)
         implementation: ``"modlib"``, or ``"advertorch"`` for that package's with the same settings.
         progress: show a bar over the images.
         **settings: of the attack, such as ``eps``; :data:`DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
             al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
 
     Raises:
-        ValueError: for an unknown attack, protocol or setting, pixels outside [0, 1] or labels outside the classes.
+        ValueError: for an unknown attack, protocol or setting, pixels outside [0, 1], labels outside the classes, or a
+            file of another attack to resume.
         ImportError: if AdverTorch is asked for and not installed.
 
     Warns:
@@ -140,39 +146,58 @@ def attack(
     ):
         if value not in known:
             raise unknown(what, value, known)
-    settings = _check_settings(name, protocol, settings)
+    settings = check_settings(name, DEFAULTS[name] | PROTOCOLS[protocol].get(name, {}), settings)
     seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
-    _check_images(images)
+    check_images(images)
     n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
     precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
-    mean, std = (each.to(device, precision) for each in _statistics(images, protocol))
+    statistics = _statistics(images, protocol)
+    mean, std = (each.to(device, precision) for each in statistics)
+    batches, keep = [], lambda: None
+    if resume:
+        how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
+        key = stored.fingerprint(model, images.x, labels=images.y.tolist(), statistics=statistics, **how)
+        batches += stored.load(resume, key).values()
 
-    began, batches, changed, complete = time.monotonic(), [], 0, True
-    with _at_rest(model), tqdm(total=len(images), desc=name, unit="image", disable=not progress, leave=False) as bar:
-        classes = _check_model(model, images, device, precision)
+        def keep() -> None:
+            stored.save(resume, key, {str(i): batch for i, batch in enumerate(batches)})
+
+    began = last = saved = time.monotonic()
+    tried, changed = (sum(len(batch[i]) for batch in batches) for i in (0, 2))
+    bar = tqdm(total=len(images), initial=tried, desc=name, unit="image", disable=not progress, leave=False)
+    with _at_rest(model), bar:
+        classes = check_model(model, images, _floats(images.x[:1]).to(device, precision))
         algorithm = advertorch_algorithm(name, classes) if implementation == "advertorch" else getattr(algorithms, name)
 
         def perturb(x: torch.Tensor, y: torch.Tensor, rngs: list) -> torch.Tensor:
             return algorithm(lambda z: model(z * std + mean), (x - mean) / std, y, rngs, **settings) * std + mean
 
         try:
-            for start in range(0, len(images), batch_size):
-                part = images[start : start + batch_size]
+            while tried < len(images) and (n is None or changed < n):
+                part = images[tried : tried + batch_size]
                 x, y = _floats(part.x).to(device, precision), torch.tensor(part.y, dtype=torch.int64, device=device)
-                batches.append(_one_batch(model, perturb, x, y, start, seed))
-                changed += len(batches[-1][2])
+                batch = _one_batch(model, perturb, x, y, tried, seed)
+                now = time.monotonic()
+                batches.append((*batch, np.array([now - last])))
+                last, tried, changed = now, tried + len(part), changed + len(batch[2])
                 bar.set_postfix_str(f"{changed} changed class", refresh=False)
                 bar.update(len(part))
-                complete = start + len(part) == len(images) or n is not None and changed >= n
-                if complete or max_minutes is not None and time.monotonic() - began > 60 * max_minutes:
+                if now - saved > 60:
+                    keep()
+                    saved = now
+                if max_minutes is not None and now - began > 60 * max_minutes:
                     break
         except KeyboardInterrupt:
             if not batches:
                 raise
-    before, after, index, x, *distances = (np.concatenate(each) for each in zip(*batches, strict=True))
-    correct = int((before == images.y[: len(before)]).sum())
+        finally:
+            if batches:
+                keep()
+    before, after, index, x, *distances, seconds = (np.concatenate(each) for each in zip(*batches, strict=True))
+    correct, changed = int((before == images.y[: len(before)]).sum()), len(index)
+    complete = len(before) == len(images) or n is not None and changed >= n
     if complete and changed < (n or 1):
         warnings.warn(
             f"{name} changed the class of {changed} of the {correct} images that the model classifies correctly"
@@ -182,7 +207,7 @@ def attack(
     index, x, l0, l2, linf = (each[:n] for each in (index, x, *distances))
     return Attacked(
         replace(images[index], x=x, name=f"{images.name}/{name}-{protocol}"),
-        *(index, before, after, l0, l2, linf, correct, changed, time.monotonic() - began),
+        *(index, before, after, l0, l2, linf, correct, changed, float(seconds.sum())),
         *(name, protocol, seed, settings, implementation, complete),
     )
 
@@ -201,7 +226,7 @@ def clip_only(images: Images) -> Images:
     >>> round(clipped[:, 0].min().item(), 4), round(clipped[:, 0].max().item(), 4)  # red: mean, mean + std
     (0.4914, 0.6937)
     """
-    _check_images(images)
+    check_images(images)
     mean, std = _statistics(images, "authors")
     x = torch.clamp((_floats(images.x) - mean) / std, 0, 1) * std + mean
     return replace(images, x=x.float().numpy(), name=f"{images.name}/clip")
@@ -243,60 +268,6 @@ def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tens
         )
     mean, std = AUTHORS_STATISTICS[dataset] if protocol == "authors" else ((0.0,), (1.0,))
     return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
-
-
-def _check_settings(name: str, protocol: str, given: dict) -> dict:
-    """All settings of an attack: those given, checked against the kind of their default, and the defaults."""
-    defaults = DEFAULTS[name] | PROTOCOLS[protocol].get(name, {})
-    for key, value in given.items():
-        if key not in defaults:
-            raise unknown(f"setting of {name}", key, defaults)
-        if isinstance(defaults[key], str):
-            if value not in algorithms.TARGETS:
-                raise unknown(key, value, algorithms.TARGETS)
-        elif isinstance(defaults[key], bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{key} must be True or False; got {key}={value!r}")
-        elif isinstance(defaults[key], int):
-            given[key] = whole_number(key, value, 1)
-        else:
-            try:
-                given[key] = float(value)
-            except (TypeError, ValueError):
-                given[key] = math.nan
-            if not (math.isfinite(given[key]) and (given[key] >= 0 or key == "theta")):
-                raise ValueError(f"{key} must be a number of at least 0; got {key}={value!r}")
-    return defaults | given
-
-
-def _check_images(images: Images) -> None:
-    if not isinstance(images, Images) or not len(images):
-        raise ValueError(f"images must be modlib.Images, one or more; got {len(images)} in {type(images).__name__}")
-    low, high = images.x.min(), images.x.max()
-    if images.x.dtype != np.uint8 and not (images.x.dtype.kind == "f" and low >= 0 and high <= 1):
-        raise ValueError(
-            f"images.x must be uint8, or floats in [0, 1]; got {images.x.dtype} from {low} to {high}. "
-            "Undo a normalisation: the model does its own"
-        )
-    if images.y.dtype.kind not in "iu" or images.y.min() < 0:
-        raise ValueError(f"images.y must be integers >= 0; got {images.y.dtype} from {images.y.min()}")
-
-
-def _check_model(model: nn.Module, images: Images, device: torch.device, precision: torch.dtype) -> int:
-    """The number of classes, if the model takes these images and has room for their labels."""
-    try:
-        with torch.no_grad():
-            logits = model(_floats(images.x[:1]).to(device, precision))
-    except RuntimeError as error:
-        raise ValueError(f"model cannot take images.x of shape {images.x.shape}: {error}") from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise ValueError("model must give one row of logits an image, shape (N, C)")
-    if images.y.max() >= logits.shape[1]:
-        raise ValueError(
-            f"images.y must be in 0..{logits.shape[1] - 1}, the classes of the model; got {images.y.max()} at index "
-            f"{images.y.argmax()}"
-        )
-    return logits.shape[1]
 
 
 @contextmanager

@@ -167,7 +167,8 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for: the record says so
             found = attack(
                 network, images, settings["attack"], protocol=settings["protocol"], n=min(largest, len(images)),
-                seed=campaign.seed, max_minutes=minutes, progress=campaign.progress, **options,
+                seed=campaign.seed, max_minutes=minutes, progress=campaign.progress,
+                resume=campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz", **options,
             )  # fmt: skip
         if not found.complete:
             raise OutOfTime(f"{len(found.images)} of {largest} attacked images found")

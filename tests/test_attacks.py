@@ -1,6 +1,7 @@
 import importlib.util
 import inspect
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -445,6 +446,35 @@ def test_an_interrupted_attack_keeps_its_finished_batches(monkeypatch, model, im
     part = attack(model, images, "pgd", batch_size=8)
     assert not part.complete and len(part.before) == 16
     np.testing.assert_array_equal(part.index, whole.index[whole.index < 16])
+
+
+def test_an_interrupted_attack_goes_on_where_it_stopped(monkeypatch, tmp_path, model, images):
+    whole, tried, pgd, file = attack(model, images, "pgd"), [], algorithms.pgd, tmp_path / "runs" / "pgd.npz"
+
+    def interrupted(predict, x, y, rngs, **settings):
+        tried.append(len(x))
+        if len(tried) == 3:
+            raise MemoryError  # any error keeps what is done
+        return pgd(predict, x, y, rngs, **settings)
+
+    monkeypatch.setattr(algorithms, "pgd", interrupted)
+    with pytest.raises(MemoryError):
+        attack(model, images, "pgd", batch_size=8, resume=file)
+    some = attack(model, images, "pgd", batch_size=5, n=14, resume=file)  # in batches of another size
+    resumed = attack(model, images, "pgd", resume=file)
+    assert sum(tried) - tried[2] == whole.correct and [path.name for path in file.parent.iterdir()] == ["pgd.npz"]
+    assert resumed.complete and (resumed.correct, resumed.changed) == (whole.correct, whole.changed)
+    for name in ("index", "before", "after", "l0"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name))
+    np.testing.assert_allclose(resumed.images.x, whole.images.x, atol=1e-6)
+    np.testing.assert_array_equal(some.index, whole.index[:14])
+    before = len(tried)
+    assert attack(model, images, "pgd", resume=file).seconds == resumed.seconds and len(tried) == before  # all is done
+
+    relabelled = replace(images, y=images.y[::-1].copy())
+    for others, changed in ((images, {"eps": 0.1}), (images, {"seed": 1}), (images, {"protocol": "authors"}), (relabelled, {})):
+        with pytest.raises(ValueError, match="is of another network, other images or other settings"):
+            attack(model, others, "pgd", resume=file, **changed)
 
 
 def test_stops_in_time(monkeypatch, model, images):

@@ -9,6 +9,7 @@ import torch
 import modlib
 from modlib import _figures_section5 as section5
 from modlib import campaign, experiments, figures, training
+from modlib.attacks import attack
 from modlib.campaign import SCALES, Scale, untrained
 from modlib.experiments import reproduce
 from modlib.figures import FIGURES, measure_curves
@@ -203,6 +204,19 @@ def test_attacked_images_are_measured_beside_the_same_images_before(trained, mon
     images = modlib.load_images("cifar10")[60:90]
     expected = modlib.modularity_curve(model, images.x, images.y, 3, clip.coords["conv"]).q
     np.testing.assert_allclose(clip.at("clean", n=30, k=3, layer=clip.coords["conv"]), expected, atol=2e-6)
+
+
+def test_an_attack_that_ran_out_of_time_goes_on(trained, monkeypatch):
+    model = modlib.load_model("resnet20")
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    monkeypatch.setattr(figures, "attack", lambda *args, **how: attack(*args, **{**how, "batch_size": 12, "max_minutes": 0}))
+    steps = [next(reproduce("fig6a", ["resnet20"], ["cifar10"], ["fgsm-pixels"], **trained)) for _ in range(3)]
+    assert [step.state for step in steps] == ["out of time", "out of time", "measured"]  # 12, 24 and 30 images
+    found = [int(step.note.removesuffix(" of 500 attacked images found")) for step in steps[:2]]
+    whole = attack(model, modlib.load_images("cifar10")[60:90], "fgsm")
+    assert 0 < found[0] < found[1] <= whole.changed
+    assert steps[2].result["success"] == pytest.approx(whole.success_rate, abs=1e-6)
+    assert steps[2].result.evidence["tried"] == 30
 
 
 def test_pruned_networks_are_trained_on_and_measured(trained, monkeypatch):

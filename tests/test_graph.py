@@ -377,7 +377,7 @@ def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, 
         with torch.no_grad():
             network[0].bias[0] -= 1
     file.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="holds no snapshots"):
+    with pytest.raises(ValueError, match="holds no work to go on with"):
         modlib.dynamic_graph(network, pixels, 3, resume=file)
 
 
