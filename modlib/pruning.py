@@ -4,7 +4,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from torch import nn
 from modlib._checks import unknown, whole_number
 from modlib._cost import Cost, cost, seconds
 from modlib._torchvision import torchvision
+from modlib._units import Room, Unit, match, units_of
 from modlib.curves import Curve, CurveDraws
-from modlib.models import PixelThinResNet
 from modlib.results import Result
 from modlib.training import Recipe, train
 from modlib.zoo import save_model
@@ -87,8 +87,8 @@ def find_redundant(curve: Curve | CurveDraws, tol: float = 0.01, model: nn.Modul
     if not (isinstance(tol, (int, float)) and 0 <= tol < math.inf):
         raise ValueError(f"tol must be a rise of Q, a number of at least 0; got {tol!r}")
     q = np.atleast_2d(curve.q)
-    units = _match(model, curve.layers) if model is not None else [_Unit((name,)) for name in curve.layers]
-    room = _Room(units)
+    units = match(model, curve.layers) if model is not None else [Unit((name,)) for name in curve.layers]
+    room = Room(units)
     best, remove, rises, verdicts = 0, [], [q[:, 0].mean()], ["first"]
     for i in range(1, len(units)):
         d = q[:, i] - q[:, best]
@@ -119,7 +119,7 @@ def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     >>> rise_plan(modlib.modularity_curve(model, images.x, images.y), model, 2).remove
     ('layer1.0', 'layer1.1')
     """
-    _match(model, curve.layers)
+    match(model, curve.layers)
     return _lowest(model, np.diff(np.atleast_2d(curve.q).mean(0), prepend=0), count, "of small rise")
 
 
@@ -133,7 +133,7 @@ def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     >>> len(random_plan(modlib.build_model("resnet20"), 3).remove)
     3
     """
-    return _lowest(model, np.random.default_rng(seed).random(len(_units(model))), count, "drawn")
+    return _lowest(model, np.random.default_rng(seed).random(len(units_of(model))), count, "drawn")
 
 
 def l1_plan(model: nn.Module, count: int) -> Plan:
@@ -146,7 +146,7 @@ def l1_plan(model: nn.Module, count: int) -> Plan:
         ValueError: as :func:`random_plan` does.
     """
     scores = []
-    for unit in _units(model):
+    for unit in units_of(model):
         modules = [module for name in unit.names for module in model.get_submodule(name).modules()]
         norms = [m.weight.detach().abs().flatten(1).sum(1).mean().item() for m in modules if isinstance(m, nn.Conv2d)]
         scores.append(np.mean(norms))
@@ -154,8 +154,8 @@ def l1_plan(model: nn.Module, count: int) -> Plan:
 
 
 def _lowest(model: nn.Module, scores: np.ndarray, count: int, verdict: str) -> Plan:
-    units = _units(model)
-    room = _Room(units)
+    units = units_of(model)
+    room = Room(units)
     order = [i for i in np.argsort(scores, kind="stable") if not room.take(units[i])]
     count = whole_number("count", count, 0, len(order), f"layers to remove from this {type(model).__name__}")
     chosen = set(order[:count])
@@ -177,7 +177,7 @@ def removable(model: nn.Module) -> dict[str, str]:
     >>> removable(modlib.build_model("resnet18"))["layer2.0"]
     'it halves the resolution'
     """
-    return {unit.names[0]: unit.why for unit in _units(model)}
+    return {unit.names[0]: unit.why for unit in units_of(model)}
 
 
 def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.DataFrame:
@@ -198,7 +198,7 @@ def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.Data
     [[4718592, 4672], [4718592, 73984]]
     """
     parts, rows = cost(model, shape).layers, []
-    for unit in _units(model):
+    for unit in units_of(model):
         own = [row for name, row in parts.items() if any(f"{name}.".startswith(f"{each}.") for each in unit.names)]
         costs = {kind: sum(row[kind] for row in own) for kind in ("macs", "params")}
         rows.append({"layer": unit.names[0], "stage": unit.stage, **costs, "why": unit.why})
@@ -229,9 +229,9 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     """
     if isinstance(plan, str):
         raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}. Write [{plan!r}]")
-    units = _match(model, plan.layers) if isinstance(plan, Plan) else _units(model)
+    units = match(model, plan.layers) if isinstance(plan, Plan) else units_of(model)
     owner = {name: i for i, unit in enumerate(units) for name in unit.names}
-    gone, room = set(), _Room(units)
+    gone, room = set(), Room(units)
     for name in plan.remove if isinstance(plan, Plan) else plan:
         if name not in owner:
             raise unknown("layer", name, [unit.names[0] for unit in units])
@@ -281,65 +281,3 @@ def fine_tune(
     start.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, start)
     return train(model.architecture["name"], dataset, recipe, folder=folder, weights=start, **options)
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One layer as it can be removed."""
-
-    names: tuple[str, ...]  # of its modules; the first is the layer's
-    stage: str = ""  # which must keep one of its layers
-    why: str = ""  # it cannot go
-
-
-class _Room:
-    """How many layers each stage still has."""
-
-    def __init__(self, units: Sequence[_Unit]):
-        self.left = Counter(unit.stage for unit in units)
-
-    def take(self, unit: _Unit) -> str:
-        """Take a layer out, or say why it cannot go."""
-        if unit.why:
-            return unit.why
-        if self.left[unit.stage] == 1:
-            return f"it is the last of {unit.stage}, which would be empty"
-        self.left[unit.stage] -= 1
-        return ""
-
-
-def _units(model: nn.Module) -> list[_Unit]:
-    """The layers of a VGG or ResNet, first layer first."""
-    units = []
-    if isinstance(model, torchvision.models.VGG):
-        for index, module in model.features.named_children():
-            if isinstance(module, nn.Conv2d):
-                channels = (module.in_channels, module.out_channels)
-                units.append(_Unit((), why="" if channels[0] == channels[1] else _CHANGES.format(*channels)))
-            if not isinstance(module, nn.MaxPool2d):
-                units[-1] = replace(units[-1], names=(*units[-1].names, f"features.{index}"))
-    elif isinstance(model, (torchvision.models.ResNet, PixelThinResNet)):
-        units.append(_Unit(("conv1", "bn1", "relu"), "stem", "it is the stem, not a block"))
-        for stage, blocks in model.named_children():
-            for index, block in blocks.named_children() if stage.startswith("layer") else ():
-                convs = [part for part in block.children() if isinstance(part, nn.Conv2d)]
-                why = "" if block.downsample is None else _CHANGES.format(convs[0].in_channels, convs[-1].out_channels)
-                why = "it halves the resolution" if block.stride > 1 else why
-                units.append(_Unit((f"{stage}.{index}",), stage, why))
-    else:
-        raise ValueError(f"model must be a VGG or ResNet of modlib or torchvision; got {type(model).__name__}")
-    return units
-
-
-_CHANGES = "it changes the channels from {} to {}"
-
-
-def _match(model: nn.Module, layers: Sequence[str]) -> list[_Unit]:
-    """The model's layers, which must be those of a curve."""
-    units = _units(model)
-    if len(units) != len(layers) or not all(name in unit.names for name, unit in zip(layers, units, strict=True)):
-        raise ValueError(
-            f"curve is of another model: it has {len(layers)} layers, {layers[0]} to {layers[-1]}; this "
-            f"{type(model).__name__} has {len(units)}, {units[0].names[0]} to {units[-1].names[0]}"
-        )
-    return units

@@ -1,0 +1,71 @@
+"""The layers of a VGG or ResNet as they can be removed: which modules belong together, and what cannot go."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from modlib._torchvision import torchvision
+from modlib.models import PixelThinResNet
+
+_CHANGES = "it changes the channels from {} to {}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One layer as it can be removed."""
+
+    names: tuple[str, ...]  # of its modules; the first is the layer's
+    stage: str = ""  # which must keep one of its layers
+    why: str = ""  # it cannot go
+
+
+class Room:
+    """How many layers each stage still has."""
+
+    def __init__(self, units: Sequence[Unit]):
+        self.left = Counter(unit.stage for unit in units)
+
+    def take(self, unit: Unit) -> str:
+        """Take a layer out, or say why it cannot go."""
+        if unit.why:
+            return unit.why
+        if self.left[unit.stage] == 1:
+            return f"it is the last of {unit.stage}, which would be empty"
+        self.left[unit.stage] -= 1
+        return ""
+
+
+def units_of(model: nn.Module) -> list[Unit]:
+    """The layers of a VGG or ResNet, first layer first."""
+    units = []
+    if isinstance(model, torchvision.models.VGG):
+        for index, module in model.features.named_children():
+            if isinstance(module, nn.Conv2d):
+                channels = (module.in_channels, module.out_channels)
+                units.append(Unit((), why="" if channels[0] == channels[1] else _CHANGES.format(*channels)))
+            if not isinstance(module, nn.MaxPool2d):
+                units[-1] = replace(units[-1], names=(*units[-1].names, f"features.{index}"))
+    elif isinstance(model, (torchvision.models.ResNet, PixelThinResNet)):
+        units.append(Unit(("conv1", "bn1", "relu"), "stem", "it is the stem, not a block"))
+        for stage, blocks in model.named_children():
+            for index, block in blocks.named_children() if stage.startswith("layer") else ():
+                convs = [part for part in block.children() if isinstance(part, nn.Conv2d)]
+                why = "" if block.downsample is None else _CHANGES.format(convs[0].in_channels, convs[-1].out_channels)
+                why = "it halves the resolution" if block.stride > 1 else why
+                units.append(Unit((f"{stage}.{index}",), stage, why))
+    else:
+        raise ValueError(f"model must be a VGG or ResNet of modlib or torchvision; got {type(model).__name__}")
+    return units
+
+
+def match(model: nn.Module, layers: Sequence[str]) -> list[Unit]:
+    """The model's layers, which must be those of a curve."""
+    units = units_of(model)
+    if len(units) != len(layers) or not all(name in unit.names for name, unit in zip(layers, units, strict=True)):
+        raise ValueError(
+            f"curve is of another model: it has {len(layers)} layers, {layers[0]} to {layers[-1]}; this "
+            f"{type(model).__name__} has {len(units)}, {units[0].names[0]} to {units[-1].names[0]}"
+        )
+    return units
