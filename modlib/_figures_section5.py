@@ -132,7 +132,7 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
 
 
 def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:
-    """The record of a variant without the same layers, under these settings: trained again, it would come out the same."""
+    """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same."""
     alike = {key: value for key, value in settings.items() if key not in ("criterion", "count")}
     for folder in campaign.known:
         for each in find_results("pruning", folder, **alike):
