@@ -9,7 +9,7 @@ import pandas as pd
 from modlib.data import ASSETS
 from modlib.figures import FIGURES
 from modlib.models import RESNET, THIN_RESNET, VGG
-from modlib.pruning_records import CRITERIA, STARTS
+from modlib.pruning_records import CRITERIA, STARTS, variants
 from modlib.reproduction import DATASETS, OURS, beside_paper, best_record, recorded_curve
 from modlib.results import FOLDER, Result, find_results
 
@@ -227,17 +227,16 @@ def figure_name(figure: str) -> str:
 
 
 def pruned(model: str, dataset: str, folder=FOLDER) -> pd.DataFrame:
-    """Recorded prunings of a network: what was removed, accuracy before and after, share of the cost saved."""
-    rows = []
-    for record in find_results("pruning", folder, model=model, dataset=dataset, scale="full"):
-        s, (before, after), params, macs = record.settings, record["accuracy"], record["params"], record["macs"]
-        rows.append({
-            "removed": f"{len(record.coords['removed'])} layers: {CRITERIA[s['criterion']]}, {STARTS[s['start']]}",
-            "before (%)": f"{before:.2f}", "after (%)": f"{after:.2f}",
-            "parameters saved": f"{1 - params[1] / params[0]:.1%}", "MACs saved": f"{1 - macs[1] / macs[0]:.1%}",
-        })  # fmt: skip
-    columns = ["removed", "before (%)", "after (%)", "parameters saved", "MACs saved"]
-    return pd.DataFrame(rows, columns=columns).set_index("removed").rename_axis(None)
+    """Recorded prunings of a network, in the order of :func:`variants`: accuracies in percent, shares of the cost saved."""
+    rows = {}
+    for _, row in variants(folder, model=model, dataset=dataset).iterrows():
+        layers = f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}, {STARTS[row['start']]}"
+        rows[layers, row["seed"]] = {
+            "before (%)": f"{row['whole']:.2f}", "after (%)": f"{row['pruned']:.2f}", "epochs": row["tune_epochs"],
+            "parameters saved": f"{row['params']:.1f}%", "MACs saved": f"{row['macs']:.1f}%",
+        }  # fmt: skip
+    table = pd.DataFrame(rows.values())
+    return table.set_axis([f"{layers}, seed {seed}" if seed else layers for layers, seed in rows])
 
 
 def source() -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from pruned import pruned_record
 
 from modlib import report
 from modlib.figures import FIGURES
@@ -76,23 +77,12 @@ def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
 
 def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
-    settings = {
-        "model": "vgg11",
-        "dataset": "cifar10",
-        "scale": "full",
-        "criterion": "last",
-        "count": 2,
-        "start": "inherited",
-    }
-    both = ["network"]
-    values = {"accuracy": (both, [92.0, 91.5]), "params": (both, [200, 150]), "macs": (both, [1000, 400])}
-    result = measurement("pruning", settings, {"network": ["whole", "pruned"], "removed": ["a", "b"]}, values)
-    write_result(result, tmp_path / "a.json")
+    path = pruned_record(tmp_path, "vgg11", "last", 2, lost=0.5)
     assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
     [row] = report.pruned("vgg11", "cifar10", tmp_path).reset_index().values.tolist()
-    assert row == ["2 layers: the last, inherited weights", "92.00", "91.50", "25.0%", "60.0%"]
+    assert row == ["2 layers: the last, inherited weights", "90.00", "89.50", 3, "48.4%", "12.3%"]
     assert report.pruned("vgg11", "cifar100", tmp_path).empty
-    write_result(result, tmp_path / "b.json")  # the same once more
+    (tmp_path / "again.json").write_bytes(path.read_bytes())
     assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
 
 
