@@ -122,7 +122,7 @@ def attack(
         resume: a file that keeps the finished batches; the same call goes on after any interruption. (Of a process that
             is killed, the last minute's may be lost.)
         implementation: ``"modlib"``, or ``"advertorch"`` for that package's with the same settings.
-        progress: show a bar over the images.
+        progress: show a bar over the images, or over those that changed class if n are asked for.
         **settings: of the attack, such as ``eps``; :data:`DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
             al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
 
@@ -166,8 +166,10 @@ def attack(
 
     began = last = saved = time.monotonic()
     tried, changed = (sum(len(batch[i]) for batch in batches) for i in (0, 2))
-    bar = tqdm(total=len(images), initial=tried, desc=name, unit="image", disable=not progress, leave=False)
+    total, unit = (n, "changed image") if n else (len(images), "image")
+    bar = tqdm(total=total, desc=name, unit=unit, disable=not progress, leave=False)
     with _at_rest(model), bar:
+        bar.update(min(total, changed if n else tried))
         classes = check_model(model, images, _floats(images.x[:1]).to(device, precision))
         algorithm = advertorch_algorithm(name, classes) if implementation == "advertorch" else getattr(algorithms, name)
 
@@ -182,8 +184,8 @@ def attack(
                 now = time.monotonic()
                 batches.append((*batch, np.array([now - last])))
                 last, tried, changed = now, tried + len(part), changed + len(batch[2])
-                bar.set_postfix_str(f"{changed} changed class", refresh=False)
-                bar.update(len(part))
+                bar.set_postfix_str(f"{changed} of {tried} changed class", refresh=False)
+                bar.update(min(total, changed if n else tried) - bar.n)
                 if now - saved > 60:
                     keep()
                     saved = now
