@@ -26,12 +26,11 @@ def check_settings(name: str, defaults: dict, given: dict) -> dict:
             value = whole_number(key, value, 1)
         else:
             try:
-                number = float(value)
+                value = float(value)
             except (TypeError, ValueError):
-                number = math.nan
-            if not (math.isfinite(number) and (number >= 0 or key == "theta")):
-                raise ValueError(f"{key} must be a number of at least 0; got {key}={value!r}")
-            value = number
+                value = math.nan
+            if not (math.isfinite(value) and (value >= 0 or key == "theta")):
+                raise ValueError(f"{key} must be a number of at least 0; got {key}={given[key]!r}")
         checked[key] = value
     return checked
 

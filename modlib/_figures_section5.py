@@ -12,7 +12,7 @@ from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import layer_names
 from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan, seconds
-from modlib.results import Result, find_results, measurement
+from modlib.results import Result, measurement
 from modlib.similarity import linear_cka
 from modlib.training import accuracy
 from modlib.zoo import load_model
@@ -134,9 +134,8 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
 def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:
     """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same."""
     alike = {key: value for key, value in settings.items() if key not in ("criterion", "count")}
-    for folder in campaign.known:
-        for each in find_results("pruning", folder, **alike):
-            if each.coords["removed"] == names:
-                variant = "{criterion}-{count}-{start}".format(**each.settings)
-                return replace(each, settings=settings, evidence={"measured_as": variant} | each.evidence)
+    for each in campaign.recorded("pruning", alike):
+        if each.coords["removed"] == names:
+            variant = "{criterion}-{count}-{start}".format(**each.settings)
+            return replace(each, settings=settings, evidence={"measured_as": variant} | each.evidence)
     return None

@@ -155,13 +155,14 @@ def attack(
     precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
     statistics = _statistics(images, protocol)
     mean, std = (each.to(device, precision) for each in statistics)
-    batches, keep = [], lambda: None
+    batches, key = [], ""
     if resume:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
         key = stored.fingerprint(model, images.x, labels=images.y.tolist(), statistics=statistics, **how)
         batches += stored.load(resume, key).values()
 
-        def keep() -> None:
+    def keep() -> None:
+        if resume and batches:
             stored.save(resume, key, {str(i): batch for i, batch in enumerate(batches)})
 
     began = last = saved = time.monotonic()
@@ -195,8 +196,7 @@ def attack(
             if not batches:
                 raise
         finally:
-            if batches:
-                keep()
+            keep()
     before, after, index, x, *distances, seconds = (np.concatenate(each) for each in zip(*batches, strict=True))
     correct, changed = int((before == images.y[: len(before)]).sum()), len(index)
     complete = len(before) == len(images) or n is not None and changed >= n

@@ -11,7 +11,7 @@ from torch import nn
 
 from modlib.data import Images, load_images
 from modlib.models import build_model, layer_names
-from modlib.results import FOLDER, Result, read_result, write_result
+from modlib.results import FOLDER, Result, find_results, read_result, write_result
 from modlib.training import run_name, train
 from modlib.zoo import load_model, registry
 
@@ -96,6 +96,10 @@ class Campaign:
         """The settings that identify a record of a network."""
         which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
         return which | (self.training(unit) if weights == "trained" else {}) | more
+
+    def recorded(self, experiment: str, settings: dict) -> list[Result]:
+        """The records, in all folders that are known, of an experiment with these settings."""
+        return [r for folder in self.known for r in find_results(experiment, folder, **settings)]
 
     def run(self, unit: Unit) -> str:
         """The name of its run."""

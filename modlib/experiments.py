@@ -14,7 +14,7 @@ from modlib.data import SPLITS
 from modlib.figures import FIGURES, Figure
 from modlib.models import MODELS
 from modlib.parallel import LOSSES, spread
-from modlib.results import FOLDER, Result, find_results, write_result
+from modlib.results import FOLDER, Result, write_result
 from modlib.training import RECIPES
 
 
@@ -132,8 +132,7 @@ def reproduce(
 def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
     """Find the record of a unit in the folders that are known, or measure it."""
     settings = figure.settings(campaign, unit)
-    found = [r for folder in campaign.known for r in find_results(figure.experiment, folder, **settings)]
-    if found:
+    if found := campaign.recorded(figure.experiment, settings):
         return Step(unit, "recorded", found[0])
     left = None if max_minutes is None else max_minutes - (time.time() - began) / 60
     try:

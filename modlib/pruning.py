@@ -119,8 +119,8 @@ def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     >>> rise_plan(modlib.modularity_curve(model, images.x, images.y), model, 2).remove
     ('layer1.0', 'layer1.1')
     """
-    match(model, curve.layers)
-    return _lowest(model, np.diff(np.atleast_2d(curve.q).mean(0), prepend=0), count, "of small rise")
+    units = match(model, curve.layers)
+    return _lowest(model, units, np.diff(np.atleast_2d(curve.q).mean(0), prepend=0), count, "of small rise")
 
 
 def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
@@ -133,7 +133,8 @@ def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     >>> len(random_plan(modlib.build_model("resnet20"), 3).remove)
     3
     """
-    return _lowest(model, np.random.default_rng(seed).random(len(units_of(model))), count, "drawn")
+    units = units_of(model)
+    return _lowest(model, units, np.random.default_rng(seed).random(len(units)), count, "drawn")
 
 
 def l1_plan(model: nn.Module, count: int) -> Plan:
@@ -145,16 +146,15 @@ def l1_plan(model: nn.Module, count: int) -> Plan:
     Raises:
         ValueError: as :func:`random_plan` does.
     """
-    scores = []
-    for unit in units_of(model):
+    units, scores = units_of(model), []
+    for unit in units:
         modules = [module for name in unit.names for module in model.get_submodule(name).modules()]
         norms = [m.weight.detach().abs().flatten(1).sum(1).mean().item() for m in modules if isinstance(m, nn.Conv2d)]
         scores.append(np.mean(norms))
-    return _lowest(model, np.array(scores), count, "of small weights")
+    return _lowest(model, units, np.array(scores), count, "of small weights")
 
 
-def _lowest(model: nn.Module, scores: np.ndarray, count: int, verdict: str) -> Plan:
-    units = units_of(model)
+def _lowest(model: nn.Module, units: Sequence[Unit], scores: np.ndarray, count: int, verdict: str) -> Plan:
     room = Room(units)
     order = [i for i in np.argsort(scores, kind="stable") if not room.take(units[i])]
     count = whole_number("count", count, 0, len(order), f"layers to remove from this {type(model).__name__}")
