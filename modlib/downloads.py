@@ -28,6 +28,7 @@ TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 TINY_CLASSES = Path(__file__).parent / "assets" / "data" / "tinyimagenet50.json"  # WordNet id -> name
 TINY_IMAGES = {"train": 500, "val": 50}  # of each class
+CIFAR100_IMAGES = {"train": 500, "test": 100}
 # pixel_hash of the splits in their original order. (CIFAR-100: torchvision checks its archive's MD5.)
 PIXELS = {
     "cifar10-test": "2c33b053d1cd726af8d86e174a96dd89d7000ba1412add026d68142375b89d51",
@@ -59,9 +60,10 @@ def fetch(
         "tinyimagenet50": {"stanford": _stanford},
     }[name]
     if archive is not None:
-        if name != "tinyimagenet50":
-            raise ValueError(f"archive={str(archive)!r}: only tinyimagenet50 is read from an archive; leave it out for {name}")
-        return _tiny_imagenet(Path(archive))
+        readers = {"cifar100": _cifar100_folders, "tinyimagenet50": _tiny_imagenet}
+        if name not in readers:
+            raise ValueError(f"archive={str(archive)!r}: only {' and '.join(readers)} are read from an archive; leave it out for {name}")
+        return readers[name](Path(archive))
     if door is not None and door not in doors:
         raise unknown(f"door to {name}", door, doors)
     said = []
@@ -109,6 +111,31 @@ def _torchvision(name: str, folder: Path) -> tuple[Sets, list[str]]:
         data = kind(folder, train=split == "train", download=True)  # finds the verified archive, unpacks, checks again
         sets[split] = (data.data.transpose(0, 3, 1, 2), np.array(data.targets, np.int64))
     return sets, list(data.classes)
+
+
+def _cifar100_folders(archive: Path) -> tuple[Sets, list[str]]:
+    """CIFAR-100 as PNGs in train/CLASS and test/CLASS, as image folders of it are shared.
+
+    Folders have lost the order of the original; a fixed seed draws one, so that the first N are a sample of all classes.
+    """
+    found: dict[str, dict[str, dict[str, bytes]]] = {split: {} for split in CIFAR100_IMAGES}
+    for path, read in _members(archive):
+        if match := re.search(r"(train|test)/([^/]+)/([^/]+\.png)$", path):
+            split, label, file = match.groups()
+            found[split].setdefault(label, {})[file] = read()
+    classes, sets = sorted(found["train"]), {}
+    for split, each in CIFAR100_IMAGES.items():
+        counts = {label: len(files) for label, files in found[split].items()}
+        if counts != dict.fromkeys(classes, each) or len(classes) != 100:
+            wrong = [f"{label}: {count}" for label, count in sorted(counts.items()) if count != each]
+            raise OSError(
+                f"{archive} does not hold CIFAR-100: {each} {split} images are expected in {split}/CLASS/*.png for each of 100 "
+                f"classes; it has {len(counts)} classes, of which {len(wrong)} are wrong ({', '.join(wrong[:3])})"
+            )
+        x = np.stack([_pixels(found[split][c][file]) for c in tqdm(classes, f"decoding {split}") for file in sorted(found[split][c])])
+        order = np.random.default_rng(0).permutation(len(x))
+        sets[split] = (x[order], np.repeat(np.arange(100), each)[order])
+    return sets, classes
 
 
 def _stanford(name: str, folder: Path) -> tuple[Sets, list[str]]:

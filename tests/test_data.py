@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -496,6 +497,59 @@ def test_a_missing_file_and_a_silent_host(tmp_path):
     assert not (tmp_path / "set.tgz").exists()
 
 
+# ----------------------------------------------------------------------------------- CIFAR-100 from image folders
+
+
+@pytest.fixture
+def hundred(monkeypatch):
+    """A hundred classes with 2 + 1 images each: (name in the archive, PNG), and the pixels by that name."""
+    monkeypatch.setattr(downloads, "CIFAR100_IMAGES", {"train": 2, "test": 1})
+    monkeypatch.setitem(modlib.data.SPLITS, "cifar100", {"test": 100, "train": 200})
+    rng, files, pixels = np.random.default_rng(5), {}, {}
+    for split, each in (("train", 2), ("test", 1)):
+        for c, i in itertools.product(range(100), range(each)):
+            name = f"cifar100/{split}/class{c:02d}/{i}.png"
+            pixels[name] = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            with io.BytesIO() as file:
+                Image.fromarray(pixels[name]).save(file, "PNG")
+                files[name] = file.getvalue()
+    x = np.stack([each for name, each in pixels.items() if "/train/" in name]) / 255
+    mean, std = (tuple(of((0, 1, 2)).round(4).tolist()) for of in (x.mean, x.std))
+    monkeypatch.setitem(modlib.data.DATASETS, "cifar100", modlib.data.Dataset(100, mean, std))
+    return files, pixels
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder"])
+def test_cifar100_is_read_from_image_folders_and_says_that_their_order_is_its_own(hundred, tmp_path, kind):
+    files, pixels = hundred
+    store("cifar100", archive=archived(kind, files.items(), tmp_path / "archive"))
+    for split, each in (("train", 2), ("test", 1)):
+        images = load_images("cifar100", split=split)
+        assert images.name == f"cifar100/{split} in an order of its own"
+        assert np.bincount(images.y).tolist() == [each] * 100 and len({*images.y[:10]}) > 5  # not class by class
+        label_of = {x.tobytes(): images.classes[y] for x, y in zip(images.x.transpose(0, 2, 3, 1), images.y, strict=True)}
+        asked = {x.tobytes(): name.split("/")[2] for name, x in pixels.items() if f"/{split}/" in name}
+        assert label_of == asked
+    before = load_images("cifar100").x
+    store("cifar100", archive=tmp_path / "archive")
+    np.testing.assert_array_equal(load_images("cifar100").x, before)  # always the same order
+
+
+def test_image_folders_that_are_not_cifar100_are_refused_and_nothing_kept(hundred, tmp_path):
+    files, _ = hundred
+    lost = files.pop("cifar100/train/class07/1.png")
+    with pytest.raises(OSError, match=r"2 train images are expected .* it has 100 classes, of which 1 are wrong \(class07: 1\)"):
+        store("cifar100", archive=archived("zip", files.items(), tmp_path / "a.zip"))
+    files["cifar100/train/class07/1.png"] = files["cifar100/train/class07/0.png"]
+    with pytest.raises(OSError, match="does not hold the original pixels: their mean"):
+        store("cifar100", archive=archived("zip", files.items(), tmp_path / "b.zip"))
+    files["cifar100/train/class07/1.png"] = lost
+    files["cifar100/test/extra/0.png"] = lost
+    with pytest.raises(OSError, match="1 test images are expected .* it has 101 classes"):
+        store("cifar100", archive=archived("zip", files.items(), tmp_path / "c.zip"))
+    assert kept() == []
+
+
 # ---------------------------------------------------------------------------------------------- Tiny-ImageNet-50
 
 
@@ -579,7 +633,7 @@ def test_archives_that_cannot_be_read_are_told(tmp_path):
     (tmp_path / "a.zip").write_text("no archive")
     with pytest.raises(OSError, match="neither a folder nor a zip or tar file"):
         store("tinyimagenet50", archive=tmp_path / "a.zip")
-    with pytest.raises(ValueError, match="only tinyimagenet50 is read from an archive"):
+    with pytest.raises(ValueError, match="only cifar100 and tinyimagenet50 are read from an archive"):
         store("cifar10", archive=tmp_path / "a.zip")
 
 
