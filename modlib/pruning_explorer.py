@@ -71,7 +71,7 @@ def _network(record: Result, measured: pd.DataFrame) -> dict:
     costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
     plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
     place = curve.layers.index
-    rows = measured[(measured["model"] == s["model"]) & (measured["dataset"] == s["dataset"])]
+    rows = measured[(measured[["model", "dataset", "seed"]] == [s["model"], s["dataset"], s["seed"]]).all(axis=1)]
     training = f"{s['recipe']} recipe, {s['epochs']} epochs, {record['accuracy']:.2f} % of the test images"
     return {
         "title": proper(f"{s['model']} on {s['dataset']}"),

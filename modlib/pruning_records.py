@@ -28,7 +28,7 @@ _NUMBERS = {name: float for name in _COLUMNS[10:]}
 _TRAINED = ["model", "dataset", "seed", "epochs", "tune_epochs"]
 
 
-def variants(folder=FOLDER, **settings) -> pd.DataFrame:
+def variants(folder=FOLDER, *, longest: bool = True, **settings) -> pd.DataFrame:
     """One row for each recorded variant of a network: what it is without, and what that cost.
 
     Columns: model, dataset, criterion, count (of layers removed), start (``"inherited"`` or ``"scratch"``), seed,
@@ -42,6 +42,7 @@ def variants(folder=FOLDER, **settings) -> pd.DataFrame:
     Of a network that was trained in several ways the longest training counts, by the paper's recipe if there is one.
 
     Args:
+        longest: of a variant that was trained on for several numbers of epochs, only the largest.
         **settings: which records (``model="vgg11"``, ``criterion="last"``, ...).
     """
     found = find_results("pruning", folder, **settings)
@@ -50,8 +51,9 @@ def variants(folder=FOLDER, **settings) -> pd.DataFrame:
     table = table[table["training"] == table.groupby(["model", "dataset"])["training"].transform("max")]
     opponents = table[table["criterion"] == "none"].set_index(_TRAINED)["pruned"]
     table["behind"] = opponents.reindex(pd.MultiIndex.from_frame(table[_TRAINED])).values - table["pruned"]
-    table = table.sort_values("tune_epochs").drop_duplicates(_KEY, keep="last")
-    return table.sort_values(_KEY, key=_place, ignore_index=True)[_COLUMNS]
+    if longest:
+        table = table.sort_values("tune_epochs").drop_duplicates(_KEY, keep="last")
+    return table.sort_values([*_KEY, "tune_epochs"], key=_place, ignore_index=True)[_COLUMNS]
 
 
 def _place(column: pd.Series) -> pd.Series:

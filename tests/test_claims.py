@@ -222,3 +222,5 @@ def test_pruning_claims_can_be_refused(tmp_path):
     blocks = [f"layer{stage}.{i}" for stage, keep in ((1, 2), (2, 3), (3, 6)) for i in range(keep, 9)]
     assert of_resnet56(0.2) == [True, None]
     assert of_resnet56(0.4, 0.5) == [False, True] and of_resnet56(0.2, 0.1) == [True, False]
+    pruned_record(tmp_path, "resnet56", "table1", blocks, lost=0.1, tune_epochs=9)
+    assert of_resnet56(None) == [True, None]  # longer training of one side is no argument for it

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     pruned_record(folder, "vgg11", "last", 1, lost=0.5)
     pruned_record(folder, "vgg11", "last", 1, lost=2.5, start="scratch")
     pruned_record(folder, "vgg11", "last", 3, lost=1.25)
+    pruned_record(folder, "vgg11", "last", 2, lost=9, seed=1)  # of another network than the curve's: not offered
     return folder
 
 

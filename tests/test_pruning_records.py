@@ -38,6 +38,7 @@ def test_the_longest_training_counts(tmp_path):
     for lost, tune, seed in ((1, 3, 0), (2, 5, 0), (3, 3, 1)):
         pruned_record(tmp_path, "vgg11", "last", 1, lost=lost, tune_epochs=tune, seed=seed)
     assert variants(tmp_path)[["lost", "tune_epochs", "seed"]].values.tolist() == [[2, 5, 0], [3, 3, 1]]
+    assert variants(tmp_path, longest=False)["tune_epochs"].tolist() == [3, 5, 3]
     pruned_record(tmp_path, "vgg11", "last", 1, lost=4, epochs=99, tune_epochs=1)
     assert variants(tmp_path)["lost"].tolist() == [4]
     pruned_record(tmp_path, "vgg11", "last", 1, lost=5, epochs=20, recipe="paper")
