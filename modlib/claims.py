@@ -35,7 +35,7 @@ def claims(folder=FOLDER) -> pd.DataFrame:
         rows += [(whose, *row) for row in _ablation(settings)]
     for whose, differences in (("paper", printed_differences()), ("ours", recorded_differences(folder))):
         rows += [(whose, *row) for row in layer_difference(differences)]
-    for whose, variants in (("paper", pruning_records.printed()), ("ours", pruning_records.variants(folder))):
+    for whose, variants in (("paper", pruning_records.printed()), ("ours", pruning_records.variants(folder, longest=False))):
         rows += [(whose, *row) for row in pruning(variants)]
     columns = ["whose", "section", "claim", "rule", "tested on", "number", "holds"]
     table = pd.DataFrame(rows, columns=columns).sort_values(["section", "claim"], kind="stable", ignore_index=True)

@@ -56,6 +56,17 @@ def variants(folder=FOLDER, *, longest: bool = True, **settings) -> pd.DataFrame
     return table.sort_values([*_KEY, "tune_epochs"], key=_place, ignore_index=True)[_COLUMNS]
 
 
+def equally_long(table: pd.DataFrame, *criteria: str) -> pd.DataFrame:
+    """Of variants of one network, those by these criteria, after the longest training on that all of the criteria have had.
+
+    Args:
+        table: of :func:`variants` with ``longest=False``.
+    """
+    table = table[table["criterion"].isin(criteria)]
+    have = table.groupby("tune_epochs")["criterion"].nunique()
+    return table[table["tune_epochs"] == have[have == len({*criteria})].index.max()]
+
+
 def _place(column: pd.Series) -> pd.Series:
     """What a column is sorted by."""
     names = {"criterion": CRITERIA, "start": STARTS}.get(column.name)
