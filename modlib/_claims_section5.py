@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modlib.models import RESNET, THIN_RESNET
-from modlib.pruning_records import equally_long, worth
+from modlib.pruning_records import equally_long, longest_training, worth
 from modlib.reproduction import best_record
 from modlib.results import paper_values
 from modlib.similarity import modularity_difference
@@ -42,12 +42,12 @@ def layer_difference(differences: Differences) -> Iterator[tuple]:
 
 
 def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
-    inherited = pruned[pruned["start"] == "inherited"].set_index(["model", "dataset", "criterion"]).sort_index()
+    longest = longest_training(pruned[pruned["start"] == "inherited"])
+    inherited = longest.set_index(["model", "dataset", "criterion"]).sort_index()
 
     def find(*which) -> pd.DataFrame:
         """A row for each number of layers removed, after the longest training on; the mean over seeds."""
-        rows = inherited[inherited.index.isin([which])].sort_values("tune_epochs").drop_duplicates(["count", "seed"], keep="last")
-        return rows.groupby("count")[["pruned", "lost", "behind", "dq_step"]].mean()
+        return inherited[inherited.index.isin([which])].groupby("count")[["pruned", "lost", "behind", "dq_step"]].mean()
 
     said = "5.2", "layers of a plateau can go without loss"
     said += ("from the fewest layers removed to the most, accuracy falls by less than half a point",)

@@ -51,9 +51,13 @@ def variants(folder=FOLDER, *, longest: bool = True, **settings) -> pd.DataFrame
     table = table[table["training"] == table.groupby(["model", "dataset"])["training"].transform("max")]
     opponents = table[table["criterion"] == "none"].set_index(_TRAINED)["pruned"]
     table["behind"] = opponents.reindex(pd.MultiIndex.from_frame(table[_TRAINED])).values - table["pruned"]
-    if longest:
-        table = table.sort_values("tune_epochs").drop_duplicates(_KEY, keep="last")
-    return table.sort_values([*_KEY, "tune_epochs"], key=_place, ignore_index=True)[_COLUMNS]
+    table = table.sort_values([*_KEY, "tune_epochs"], key=_place, ignore_index=True)[_COLUMNS]
+    return longest_training(table) if longest else table
+
+
+def longest_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each variant in a table of :func:`variants` or :func:`printed`, the row of the longest training on; sorted as the table is."""
+    return table.drop_duplicates(_KEY, keep="last", ignore_index=True)
 
 
 def equally_long(table: pd.DataFrame, *criteria: str) -> pd.DataFrame:
