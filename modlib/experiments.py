@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from modlib._checks import unknown, whole_number
+from modlib._datasets import SPLITS
 from modlib.campaign import SCALES, Campaign, OutOfTime, Unit
-from modlib.data import SPLITS
 from modlib.figures import FIGURES, Figure
 from modlib.models import MODELS
 from modlib.parallel import LOSSES, spread

