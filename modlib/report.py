@@ -31,8 +31,13 @@ def proper(text: str) -> str:
     return re.sub("|".join(_PROPER), lambda found: _PROPER[found[0]], text)
 
 
-def command(figure: str, *models: str, dataset: str | None = None, device: str | None = None) -> str:
+def command(
+    figure: str, *models: str, dataset: str | None = None, device: str | None = None, like: Result | None = None
+) -> str:
     """The command that measures what is missing, in a clone of the book; one line of a shell, broken where it is long.
+
+    Args:
+        like: a record of the network; the command goes on with the network of that training.
 
     >>> print(command("fig4", "vgg16", dataset="cifar10", device="cuda"))
     python -m modlib reproduce fig4 \\
@@ -40,12 +45,14 @@ def command(figure: str, *models: str, dataset: str | None = None, device: str |
         --device cuda --out modlib/assets/results
     """
     which = [f"--{name} {value}" for name, value in (("models", ",".join(models)), ("datasets", dataset)) if value]
+    how = [f"--{name.replace('_', '-')} {like.settings[name]}" for name in _TRAINING if like and name in like.settings]
     where = [f"--{name} {value}" for name, value in (("device", device), ("out", "modlib/assets/results")) if value]
     more = ["--images FOLDER"] if figure == "fig5" else []
-    parts = [f"python -m modlib reproduce {figure}", *(" ".join(each) for each in (which, where, more) if each)]
+    parts = [f"python -m modlib reproduce {figure}", *(" ".join(each) for each in (which, how, where, more) if each)]
     return " \\\n    ".join(parts)
 
 
+_TRAINING = ("recipe", "epochs", "tune_epochs")
 _WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
 
 
@@ -67,9 +74,13 @@ def todo(figure: str, folder=FOLDER) -> str:
         return f"All {len(needed)} measurements of this figure are recorded."
     model, dataset, _ = missing[0]
     done = len(needed) - len(missing)
+    like = None
+    if chosen.experiment != "curves":  # what is recorded of a network belongs together
+        records = (best_record(experiment, model, dataset, folder) for experiment in (chosen.experiment, "curves"))
+        like = next((r for r in records if r), None)
     return (
         f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. Next in order of priority: "
-        f"{proper(f'{model} on {dataset}')}.\n\n```bash\n{command(figure, model, dataset=dataset, device='cuda')}\n```"
+        f"{proper(f'{model} on {dataset}')}.\n\n```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
     )
 
 

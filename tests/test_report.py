@@ -58,6 +58,17 @@ def test_what_is_left_to_do(record, tmp_path):
     assert "--images FOLDER" in report.todo("fig5", tmp_path)
 
 
+def test_what_is_left_to_do_goes_on_with_the_network_that_is_recorded(record, tmp_path):
+    assert "--models vgg16" in report.todo("fig6a", tmp_path) and "--recipe" not in report.todo("fig6a", tmp_path)
+    record("vgg16", weights="untrained")
+    assert "--recipe" not in report.todo("fig6a", tmp_path)
+    record("vgg16")
+    assert "--recipe fast --epochs 15" in report.todo("fig6a", tmp_path)
+    assert "--recipe" not in report.todo("a2", tmp_path) + report.todo("fig4", tmp_path)
+    pruned_record(tmp_path, "vgg11", "last", 1, 0.5, recipe="short", epochs=9, tune_epochs=3)
+    assert "--models vgg11 --datasets cifar10 \\\n    --recipe short --epochs 9 --tune-epochs 3" in report.todo("fig10", tmp_path)
+
+
 def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
     assert report.imagenet(tmp_path) == {} and report.imagenet_table(tmp_path).empty
     assert "0 of the 6 measurements" in report.todo("fig5", tmp_path)
