@@ -173,8 +173,9 @@ def _adversarial(attacks: Attacks) -> Iterator[tuple]:
         number = " > ".join(f"{name} {last[name]:.3f}" for name in sorted(last, key=last.get, reverse=True))
         tiers = [[last[name] for name in names if name in last] for names in ORDER]
         tiers = [tier for tier in tiers if tier]
-        ordered = all(bool(max(below) - min(above) < TIE) for i, above in enumerate(tiers) for below in tiers[i + 1 :])
-        yield *order, network, number or "not measured", ordered if len(tiers) > 1 else None
+        refused = any(max(below) - min(above) >= TIE for i, above in enumerate(tiers) for below in tiers[i + 1 :])
+        whole = all(name in last for names in ORDER for name in names)  # two attacks can refuse an order; all six make one
+        yield *order, network, number or "not measured", False if refused else True if whole else None
 
 
 Settings = dict[str, dict[str, dict[int, np.ndarray]]]  # network -> "n" or "k" -> its value -> Q of the layers
