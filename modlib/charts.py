@@ -239,10 +239,11 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
         .transform_filter("datum.attack == attack")
         .transform_flatten(["depth", "attacked", "clean"])
     )
+    last = alt.ExprRef("depths[indexof(names, attack)]")  # said, because a strength that is not measured has no data
     x = alt.X(
         "depth:Q",
         title="layer",
-        scale=alt.Scale(zero=False, nice=False, padding=12),
+        scale=alt.Scale(domain=[1, last], zero=False, nice=False, padding=12),
         axis=alt.Axis(tickMinStep=1, grid=False),
     )
     lowest = min(0, *(min(row["attacked"] + row["clean"]) for row in rows))
@@ -282,6 +283,7 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
         f" + format({shown}.clean, '.3f') + ' before.' : ': not measured.')"
     )
     labels = [f"{255 * each:g}/255" for each in eps]
+    depths = [next(row["depth"][-1] for row in rows if row["attack"] == name) for name in names]
     return (
         (others + now.mark_line(strokeWidth=2).encode(x=x, y=y, color=color) + points)
         .properties(
@@ -301,7 +303,7 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
         .add_params(
             choice("attack", "attack ", names, names),
             slider("strength", "strength ", 0, len(eps) - 1, 0),
-            *tables_of({"names": names, "eps": labels, "told": told}),
+            *tables_of({"names": names, "eps": labels, "told": told, "depths": depths}),
         )
     )
 
