@@ -141,8 +141,10 @@ def cw(
         w, mean, square = start.clone(), torch.zeros_like(x), torch.zeros_like(x)
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         previous = x.new_full((len(x),), torch.inf)
-        live = torch.arange(len(x), device=x.device)
+        live = (nearest > 0).nonzero()[:, 0]  # nothing is nearer than x itself, if the clip has changed its class
         for step in range(max_iterations):
+            if not len(live):
+                break
             variable = w[live].requires_grad_()
             image = (variable.tanh() + 1) / 2
             logits = predict(image)
@@ -165,9 +167,7 @@ def cw(
             found[live[better]] = True
             better &= distance < nearest[live]
             nearest[live[better]], adversarial[live[better]] = distance[better], image[better]
-            live = live[going]
-            if not len(live):
-                break
+            live = live[going & (nearest[live] > 0)]
         high = torch.where(found, torch.minimum(high, const), high)
         low = torch.where(found, low, torch.maximum(low, const))
         const = torch.where(high.isinf(), 10 * const, (low + high) / 2)
@@ -220,20 +220,20 @@ def localsearch(
     seeds = max(1, min(int(seed_ratio * height * width), max_nb_seeds))
     candidates = [rng.permutation(height * width)[:seeds] for rng in rngs]
     live = np.arange(len(x))
+    probability = np.full((len(x), height * width), np.nan)  # of the label: known once a pixel is tried, for all rounds
     for _ in range(round_ub):
-        tried = [candidates[i][rngs[i].permutation(len(candidates[i]))[:max_nb_seeds]] for i in live]
-        count = np.array([len(places) for places in tried])
-        places = np.stack([np.resize(each, count.max()) for each in tried])  # repeated where there are fewer: see below
-        probability = np.full(places.shape, np.inf)
-        for column in range(places.shape[1]):
-            rows = np.flatnonzero(column < count)
-            chosen, place = (torch.from_numpy(each).to(x.device) for each in (live[rows], places[rows, column, None]))
-            trial = _changed(x[chosen], place, lambda v: 0.5 + p * (v - 0.5).sign()).clamp(0, 1)
+        tried = {i: candidates[i][rngs[i].permutation(len(candidates[i]))[:max_nb_seeds]] for i in live}
+        new = {i: places[np.isnan(probability[i, places])] for i, places in tried.items()}
+        for column in range(max(map(len, new.values()))):
+            pairs = np.array([(i, places[column]) for i, places in new.items() if column < len(places)])
+            chosen, place = torch.from_numpy(pairs.T).to(x.device)
+            trial = _changed(x[chosen], place[:, None], lambda v: 0.5 + p * (v - 0.5).sign()).clamp(0, 1)
             logits = predict(trial)
-            probability[rows, column] = logits.softmax(1).gather(1, y[chosen, None])[:, 0].cpu().numpy()
+            probability[tuple(pairs.T)] = logits.softmax(1).gather(1, y[chosen, None])[:, 0].cpu().numpy()
             _keep_nearest(best, nearest, x, trial, chosen, logits.argmax(1) != y[chosen])
+        order = {i: np.argsort(probability[i, places], kind="stable") for i, places in tried.items()}
         # An image with fewer than t candidates gets some of them twice, which changes them only once.
-        strongest = np.take_along_axis(places, np.argsort(probability, 1, kind="stable")[:, :t], 1)
+        strongest = np.stack([np.resize(places[order[i][:t]], t) for i, places in tried.items()])
         chosen, place = (torch.from_numpy(each).to(x.device) for each in (live, strongest))
         trial = _changed(x[chosen], place, lambda v: _cyclic(r, v))
         changed = predict(trial).argmax(1) != y[chosen]

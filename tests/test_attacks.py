@@ -119,6 +119,20 @@ def test_cw_never_loses_the_nearest(model, images):
     assert (np.diff(length, axis=0)[:, np.isfinite(length[0])] <= 0).all() and np.isfinite(length[0]).sum() > 3
 
 
+def test_cw_leaves_alone_what_is_another_class_already(rng):
+    w, x = rng.normal(size=16), torch.from_numpy(rng.uniform(0.3, 0.7, (10, 1, 4, 4)))
+    y, asked = linear(w)(x).argmax(1), []
+    y[:4] = 1 - y[:4]
+
+    def predict(z):
+        asked.append(len(z))
+        return linear(w)(z)
+
+    found = algorithms.cw(predict, x, y, None)
+    torch.testing.assert_close(found[:4], x[:4], rtol=0, atol=1e-6)
+    assert asked[0] == 10 and max(asked[1:]) == 6  # nothing is nearer than the image itself: one look is enough
+
+
 def test_cw_keeps_the_confidence_asked_for(rng):
     w, x = rng.normal(size=16), torch.from_numpy(rng.uniform(0.3, 0.7, (10, 1, 4, 4)))
     y = linear(w)(x).argmax(1)
@@ -210,6 +224,20 @@ def test_localsearch_walks_to_the_only_pixel_that_matters():
         reached = torch.from_numpy(away <= d * (rounds - 1))[:, None]
         torch.testing.assert_close(found.flatten(1), torch.where(reached, expected, x.flatten(1)), rtol=0, atol=1e-12)
     assert set(away) == {0, 1, 2}
+
+
+def test_localsearch_tries_a_pixel_once():
+    x, y, asked = torch.full((2, 1, 4, 4), 0.6).double(), torch.zeros(2, dtype=torch.int64), []
+
+    def never(z):
+        asked.extend(z.flatten(1).round(decimals=6).tolist())
+        return torch.stack([z.flatten(1).sum(1) + 1, z.flatten(1).sum(1)], 1)
+
+    found = algorithms.localsearch(never, x, y, generators(2), t=2, round_ub=20, seed_ratio=0.5)
+    assert torch.equal(found, x)
+    single = [image for image in asked if max(image) == 1]  # one pixel thrown to its extreme, of 16 in each of two images
+    assert len(single) == 32 and len(set(map(tuple, single))) == 16
+    assert len(asked) - len(single) == 2 * 20  # the strongest together, once a round
 
 
 def test_localsearch_changes_the_strongest_pixels_together():
