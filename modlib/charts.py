@@ -225,7 +225,7 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
     eps = sorted({each for records in attacks.values() for each in records})
     if len(eps) < 2:
         raise ValueError(f"attacks must hold records of two strengths or more; got {len(eps)}")
-    names, rows, told = list(attacks), [], []
+    names, rows, told, depths = list(attacks), [], [], []
     for name, records in attacks.items():
         told.append([None] * len(eps))
         for strength, record in records.items():
@@ -234,12 +234,13 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
             rows.append({"attack": name, "at": at, "depth": depth, "attacked": attacked, "clean": clean})
             share = {"success": round(float(record["success"]), 4), "n": record.coords["n"][-1]}
             told[-1][at] = share | {"attacked": attacked[-1], "clean": clean[-1]}
+        depths.append(len(clean))
     chosen = (
         alt.Chart(alt.Data(values=rows))
         .transform_filter("datum.attack == attack")
         .transform_flatten(["depth", "attacked", "clean"])
     )
-    last = alt.ExprRef("depths[indexof(names, attack)]")  # said, because a strength that is not measured has no data
+    last = alt.ExprRef("depths[indexof(names, attack)]")  # given, because a strength that is not measured has no data
     x = alt.X(
         "depth:Q",
         title="layer",
@@ -283,7 +284,6 @@ def strengths(attacks: Mapping[str, Mapping[float, Result]]) -> alt.LayerChart:
         f" + format({shown}.clean, '.3f') + ' before.' : ': not measured.')"
     )
     labels = [f"{255 * each:g}/255" for each in eps]
-    depths = [next(row["depth"][-1] for row in rows if row["attack"] == name) for name in names]
     return (
         (others + now.mark_line(strokeWidth=2).encode(x=x, y=y, color=color) + points)
         .properties(
