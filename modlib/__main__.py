@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 import modlib
 from modlib import compression, data, experiments, figures, models, pruning, results, training, zoo
@@ -19,6 +20,7 @@ Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
 Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
 Split = Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")]
+Size = Annotated[Optional[int], typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224")]
 Weights = Annotated[Optional[Path], typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones")]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
@@ -45,6 +47,7 @@ def curve(
     layers: Annotated[str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or module names with commas between")] = "conv",
     seed: Annotated[Optional[int], typer.Option(help="draw the images at random by this seed; without it, the first N")] = None,
     split: Split = None,
+    size: Size = None,
     weights: Weights = None,
     device: Device = "cpu",
     plot: Annotated[Optional[Path], typer.Option(help="write the picture here: .png, .svg or .pdf")] = None,
@@ -55,9 +58,8 @@ def curve(
     Example: `python -m modlib curve resnet20 --n 1000 --k 5 --plot curve.png`
     """
     where = _device(device)
-    images = modlib.load_images(dataset, n, seed, split=split)
-    trained_on = dataset if dataset in DATASETS else "imagenet"
-    network = zoo.load_model(model, trained_on, weights=weights).to(where)
+    network, images = _open(model, dataset, weights, size, n=n, seed=seed, split=split)
+    network.to(where)
     names = modlib.layer_names(network, layers) if layers in ("conv", "relu") else layers.split(",")
     measured = curve_of(modlib.dynamic_graph(network, images.x, k, names, progress=True), images.y)
 
@@ -71,8 +73,8 @@ def curve(
 
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
-        settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed}
-        settings["weights"] = weights.name if weights else "torchvision" if trained_on == "imagenet" else "embedded"
+        settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed, "size": images.x.shape[-1]}
+        settings["weights"] = weights.name if weights else "embedded" if dataset in SPLITS else "torchvision"
         coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
         results.write_result(results.measurement("curve", settings, coords, values, where), json)
@@ -113,6 +115,7 @@ def prune(
     k: Neighbours = 3,
     draws: Annotated[int, typer.Option(help="draws of N images, whose spread counts")] = 5,
     split: Split = None,
+    size: Size = None,
     weights: Weights = None,
     remove: Annotated[Optional[str], typer.Option(help="these layers instead of the curve's, with commas between")] = None,
     output: Annotated[Optional[Path], typer.Option(help="write the pruned network here, as safetensors")] = None,
@@ -128,8 +131,10 @@ def prune(
     Example: `python -m modlib prune resnet20 --output shorter.safetensors`
     """
     where = _device(device)
-    images = modlib.load_images(dataset, split=split)
-    network = zoo.load_model(model, dataset if dataset in DATASETS else "imagenet", weights=weights).to(where)
+    if epochs is not None and dataset not in SPLITS:
+        raise ValueError(f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out")
+    network, images = _open(model, dataset, weights, size, split=split)
+    network.to(where)
     chosen = None if remove is None else remove.split(",")
     shorter = None if chosen is None else pruning.prune(network, chosen)  # refuses before the curve takes its time
     plan = pruning.find_redundant(modlib.repeat_curves(network, images, n, k, draws, progress=True), tol, network)
@@ -146,7 +151,7 @@ def prune(
     table = Table("", "layers", "MACs (M)", "parameters (M)", "ms an image", f"accuracy on {len(images):,} images (%)")
     for label, net in {"whole": network, "pruned": shorter}.items():
         cost = pruning.cost(net, shape)
-        right = f"{training.accuracy(net, images):.2f}" if dataset in DATASETS else ""
+        right = f"{training.accuracy(net, images):.2f}" if dataset in SPLITS else ""
         time = f"{1000 * pruning.seconds(net, shape):.3f}"
         table.add_row(label, f"{len(modlib.layer_names(net))}", f"{cost.macs / 1e6:.1f}", f"{cost.params / 1e6:.3f}", time, right)
     Console().print(table)
@@ -233,6 +238,16 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return torch.device(name)
+
+
+def _open(model: str, dataset: str, weights: Path | None, size: int | None, **which) -> tuple[nn.Module, data.Images]:
+    """A network, and images to measure it on: a folder's in the size of those it was trained on, if no other is asked for."""
+    if dataset in SPLITS or not Path(dataset).is_dir():
+        images = modlib.load_images(dataset, **which)  # first: it refuses what is no dataset
+        return zoo.load_model(model, dataset, weights=weights), images
+    network = zoo.load_model(model, "imagenet", weights=weights)
+    size = size or DATASETS[network.architecture["dataset"]].size
+    return network, modlib.load_images(dataset, **which, size=size)
 
 
 def main() -> None:

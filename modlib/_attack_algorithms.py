@@ -133,6 +133,8 @@ def cw(
 
     ``max_iterations`` is 200, as in the authors' code; AdverTorch's own default is 10,000.
     """
+    precision = x.dtype
+    x = x.to(torch.promote_types(precision, torch.float32))  # in half precision Adam's 1e-8 would be 0
     start = torch.atanh(0.999999 * (2 * x.clamp(0, 1) - 1))
     origin = (start.tanh() + 1) / 2
     adversarial, nearest = x.clone(), x.new_full((len(x),), torch.inf)
@@ -147,7 +149,7 @@ def cw(
                 break
             variable = w[live].requires_grad_()
             image = (variable.tanh() + 1) / 2
-            logits = predict(image)
+            logits = predict(image.to(precision))
             distance = (image - origin[live]).square().flatten(1).sum(1)
             label = y[live, None]
             margin = logits.gather(1, label)[:, 0] - logits.scatter(1, label, -torch.inf).amax(1) + confidence
@@ -171,7 +173,7 @@ def cw(
         high = torch.where(found, torch.minimum(high, const), high)
         low = torch.where(found, low, torch.maximum(low, const))
         const = torch.where(high.isinf(), 10 * const, (low + high) / 2)
-    return adversarial
+    return adversarial.to(precision)
 
 
 @torch.no_grad()
@@ -231,9 +233,9 @@ def localsearch(
             logits = predict(trial)
             probability[tuple(pairs.T)] = logits.softmax(1).gather(1, y[chosen, None])[:, 0].cpu().numpy()
             _keep_nearest(best, nearest, x, trial, chosen, logits.argmax(1) != y[chosen])
-        order = {i: np.argsort(probability[i, places], kind="stable") for i, places in tried.items()}
+        ranked = [places[np.argsort(probability[i, places], kind="stable")] for i, places in tried.items()]
         # An image with fewer than t candidates gets some of them twice, which changes them only once.
-        strongest = np.stack([np.resize(places[order[i][:t]], t) for i, places in tried.items()])
+        strongest = np.stack([np.resize(places[:t], t) for places in ranked])
         chosen, place = (torch.from_numpy(each).to(x.device) for each in (live, strongest))
         trial = _changed(x[chosen], place, lambda v: _cyclic(r, v))
         changed = predict(trial).argmax(1) != y[chosen]

@@ -9,6 +9,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from modlib._checks import unknown
+from modlib._running import evaluating, place
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> Cost:
     >>> f"{whole.macs / 1e6:.1f} M MACs, {whole.params / 1e6:.2f} M parameters"
     '125.5 M MACs, 0.85 M parameters'
     """
-    tensor = next(model.parameters(), torch.empty(0))
+    device, precision = place(model)
     try:
-        image = torch.zeros(1, *shape, dtype=tensor.dtype, device=tensor.device)
+        image = torch.zeros(1, *shape, dtype=precision, device=device)
     except (TypeError, RuntimeError):
         raise ValueError(f"shape must be the (3, H, W) of one image; got {shape!r}") from None
     modules = dict(model.named_modules())
@@ -76,19 +77,16 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> Cost:
 
         return end
 
-    modes = {module: module.training for module in modules.values()}
     hooks = [module.register_forward_pre_hook(begin) for module in modules.values()]
     hooks += [module.register_forward_hook(end_of(name)) for name, module in modules.items()]
     try:
-        with counter:
-            model.eval()(image)
+        with evaluating(model), counter:
+            model(image)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"model cannot take an image of shape {tuple(shape)}: {error}") from error
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     params = dict.fromkeys(modules, 0)
     for name, parameter in model.named_parameters():  # each once, also where modules share it
         params[name.rpartition(".")[0]] += parameter.numel()
@@ -108,7 +106,7 @@ def seconds(
         batch_size: images of a pass; many for throughput, one for latency.
         min_seconds: how long the passes are repeated.
     """
-    tensor = next(model.parameters())
-    images = torch.zeros(batch_size, *shape, dtype=tensor.dtype, device=tensor.device)
+    device, precision = place(model)
+    images = torch.zeros(batch_size, *shape, dtype=precision, device=device)
     timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=min_seconds).median / batch_size

@@ -12,17 +12,18 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a network must know of a dataset: classes, and mean and standard deviation of the training pixels."""
+    """What a network must know of a dataset: classes, mean and standard deviation of the training pixels, width of an image."""
 
     num_classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    size: int
 
 
 # CIFAR: over the training set's pixels. ImageNet: the values torchvision's weights were trained with.
 DATASETS = {
-    "cifar10": Dataset(10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": Dataset(100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "tinyimagenet50": Dataset(50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "imagenet": Dataset(1000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Dataset(10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 32),
+    "cifar100": Dataset(100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 32),
+    "tinyimagenet50": Dataset(50, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 64),
+    "imagenet": Dataset(1000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224),
 }

@@ -18,8 +18,8 @@ from modlib import resume as stored
 from modlib._advertorch import advertorch_algorithm
 from modlib._attack_checks import check_images, check_model, check_settings
 from modlib._checks import unknown, whole_number
+from modlib._running import as_floats, as_tensor, evaluating, place
 from modlib.data import Images
-from modlib.features import as_floats
 
 ATTACKS = ("fgsm", "pgd", "jsma", "cw", "onepixel", "localsearch")
 # Settings of each attack, with their defaults: the keyword arguments of its algorithm.
@@ -150,15 +150,13 @@ def attack(
     seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
     check_images(images)
     n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
-    tensors = [*model.parameters(), *model.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    device, precision = place(model)
     statistics = _statistics(images, protocol)
     mean, std = (each.to(device, precision) for each in statistics)
     batches, key = [], ""
     if resume:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
-        key = stored.fingerprint(model, images.x, labels=images.y.tolist(), statistics=statistics, **how)
+        key = stored.fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
         batches += stored.load(resume, key).values()
 
     def keep() -> None:
@@ -246,13 +244,13 @@ def _one_batch(model: nn.Module, perturb: Callable, x: torch.Tensor, y: torch.Te
     success = after[right] != y[right]
     change = (attacked - x[right])[success].flatten(2).abs()
     l0 = (change > 1e-6).any(1).sum(1)  # less is the rounding of normalising and back
-    distances = (l0, change.square().sum((1, 2)).sqrt(), change.amax((1, 2)))
+    distances = (l0, change.square().sum((1, 2)).sqrt().float(), change.amax((1, 2)).float())
     found = (before, after, right[success] + start, attacked[success].float(), *distances)
     return [each.cpu().numpy() for each in found]
 
 
 def _floats(x: np.ndarray) -> torch.Tensor:
-    return as_floats(torch.from_numpy(np.require(x, requirements="CW")))
+    return as_floats(as_tensor(x))
 
 
 @torch.no_grad()
@@ -275,15 +273,12 @@ def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tens
 @contextmanager
 def _at_rest(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, parameters that ask for no gradient, exact and repeatable convolutions; as before at the end."""
-    modes = {module: module.training for module in model.modules()}
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cudnn = torch.backends.cudnn
     try:
-        model.eval().requires_grad_(False)
-        with torch.enable_grad(), cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        model.requires_grad_(False)
+        with evaluating(model), torch.enable_grad(), cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for parameter in asking:
             parameter.requires_grad_(True)

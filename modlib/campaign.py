@@ -12,7 +12,7 @@ from torch import nn
 from modlib.data import Images, load_images
 from modlib.models import build_model, layer_names
 from modlib.results import FOLDER, Result, find_results, read_result, write_result
-from modlib.training import run_name, train
+from modlib.training import RECIPES, run_name, train
 from modlib.zoo import load_model, registry
 
 PAPER_N = {"cifar100": 1000}  # Section 4: N = 500 but for CIFAR-100; k = 3 everywhere
@@ -88,9 +88,14 @@ class Campaign:
         return SCALES[self.scale_name]
 
     def training(self, unit: Unit) -> dict:
-        """The settings that identify a trained network."""
+        """The settings that identify a trained network; the size of a batch where it is not the recipe's."""
         how = {"recipe": self.recipe, "epochs": self.epochs, "seed": self.seed}
-        return {"model": unit.model, "dataset": unit.dataset, **how}
+        return {"model": unit.model, "dataset": unit.dataset, **how, **self._batch}
+
+    @property
+    def _batch(self) -> dict:
+        usual = RECIPES[self.recipe].batch_size
+        return {} if self.batch_size in (None, usual) else {"batch_size": self.batch_size}
 
     def settings(self, unit: Unit, weights: str = "trained", **more) -> dict:
         """The settings that identify a record of a network."""
@@ -99,11 +104,15 @@ class Campaign:
 
     def recorded(self, experiment: str, settings: dict) -> list[Result]:
         """The records, in all folders that are known, of an experiment with these settings."""
-        return [r for folder in self.known for r in find_results(experiment, folder, **settings)]
+        found = [r for folder in self.known for r in find_results(experiment, folder, **settings)]
+        usual = RECIPES[self.recipe].batch_size
+        wanted = settings.get("batch_size", usual)  # a record that names none is of the recipe's
+        return [r for r in found if r.settings.get("batch_size", usual) == wanted]
 
     def run(self, unit: Unit) -> str:
         """The name of its run."""
-        return run_name(*self.training(unit).values())
+        name = run_name(unit.model, unit.dataset, self.recipe, self.epochs, self.seed)
+        return name + "".join(f"-batch-{size}" for size in self._batch.values())
 
     def test_images(self, dataset: str) -> Images:
         count = self.scale.images

@@ -1,6 +1,7 @@
 """From images and a model to a modularity curve; repeats, mean and spread; grids over N and k."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +111,14 @@ class CurveGrid:
         return self.per_class.sum(-1)
 
     def draws(self, n: int, k: int) -> CurveDraws:
-        """The draws at one of the settings."""
+        """The draws at one of the settings.
+
+        Raises:
+            ValueError: for a setting that is not in the grid.
+        """
+        for name, value, known in (("n", n, self.n), ("k", k, self.k)):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is not in the grid; it has {', '.join(map(str, known))}")
         return CurveDraws(self.layers, self.q[self.n.index(n), self.k.index(k)], k, n)
 
 
@@ -162,6 +170,7 @@ def curve_grid(
     (2, 3, 2, 10)
     """
     draws = whole_number("draws", draws, 1)
+    seed = seed if seed is None else whole_number("seed", seed, 0)
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
     k = tuple(whole_number("k", each, 1, min(n) - 1, f"for N={min(n)} samples") for each in k)
     classes = int(images.y.max()) + 1
@@ -170,12 +179,13 @@ def curve_grid(
     labels = [check_labels(images.y[part], len(part)) for part in chosen]
     samples = [np.searchsorted(used, part) for part in chosen]
     layers, columns = [], []
-    for name, graphs in iter_graphs(model, images.x[used], max(k), samples, **options):
-        layers.append(name)
-        columns.append(np.zeros((len(chosen), len(k), classes)))
-        for terms, graph, y in zip(columns[-1], graphs, labels, strict=True):
-            for row, each in zip(terms, k, strict=True):
-                row[: y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)  # a draw may lack the last classes
+    with closing(iter_graphs(model, images.x[used], max(k), samples, **options)) as stream:
+        for name, graphs in stream:
+            layers.append(name)
+            columns.append(np.zeros((len(chosen), len(k), classes)))
+            for terms, graph, y in zip(columns[-1], graphs, labels, strict=True):
+                for row, each in zip(terms, k, strict=True):
+                    row[: y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)  # a draw may lack the last classes
     per_class = np.stack(columns, 2).reshape(len(n), draws, len(k), len(layers), classes).swapaxes(1, 2)
     return CurveGrid(tuple(layers), n, k, per_class)
 

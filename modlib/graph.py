@@ -1,6 +1,7 @@
 """The k-NN graph of one layer (Eq. 3 of the paper) and the dynamic graph of all layers (Section 3.2)."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from tqdm.auto import tqdm
 
 from modlib import resume as stored
 from modlib._checks import size_in_bytes, unknown, whole_number
+from modlib._running import as_tensor, chosen_layers
 from modlib.approximate import descend, sketched
 from modlib.features import iter_features
-from modlib.models import layer_names
 from modlib.search import nearest, panel_bytes
 
 
@@ -252,9 +253,10 @@ def iter_graphs(
     >>> [(name, [graph.n for graph in graphs]) for name, graphs in stream]
     [('conv1', [30, 60])]
     """
+    x = as_tensor(x)
     checked = _check_samples(samples, len(x))
     k = _check_k(k, min(map(len, checked)), "x")  # before the model runs
-    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    names = chosen_layers(model, layers)
     if memory is not None:
         given, panel = size_in_bytes(memory), panel_bytes(len(x))
         memory = given - panel
@@ -269,19 +271,18 @@ def iter_graphs(
     done = stored.load(resume, key) if resume else {}
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     left = [name for name in names if name not in done]
-    stream = iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options) if left or not done else ()
-    stream = iter(stream)
-    for name in tqdm(names, "layers", disable=not progress):
-        if name in done:
-            yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
-            continue
-        _, features = next(stream)
-        try:
-            graphs = knn_graphs(features, k, checked, **how)
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}") from None
-        del features  # before the next pass takes room
-        if resume:
-            done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
-            stored.save(resume, key, done)
-        yield name, graphs
+    with closing(iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options)) as stream:
+        for name in tqdm(names, "layers", disable=not progress):
+            if name in done:
+                yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+                continue
+            _, features = next(stream)
+            try:
+                graphs = knn_graphs(features, k, checked, **how)
+            except ValueError as error:
+                raise ValueError(f"layer {name!r}: {error}") from None
+            del features  # before the next pass takes room
+            if resume:
+                done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
+                stored.save(resume, key, done)
+            yield name, graphs

@@ -139,7 +139,7 @@ def _to_unit_square(places: np.ndarray) -> np.ndarray:
 def _sheet(x: np.ndarray) -> str:
     """All images as one picture, ``COLUMNS`` in a row, as a data address."""
     x = np.asarray(x)
-    pixels = (255 * x).round().astype(np.uint8) if x.dtype.kind == "f" else x
+    pixels = (255 * x.clip(0, 1)).round().astype(np.uint8) if x.dtype.kind == "f" else x
     sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, -(-len(x) // COLUMNS) * THUMBNAIL))
     for i, each in enumerate(pixels):
         thumbnail = Image.fromarray(each.transpose(1, 2, 0)).resize((THUMBNAIL, THUMBNAIL))

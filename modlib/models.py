@@ -1,6 +1,7 @@
 """The paper's networks, and which of a network's modules count as its layers."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -172,16 +173,16 @@ def build_model(
 def _vgg_stages(stages: Sequence) -> list:
     stages = list(stages) if isinstance(stages, Sequence) else [stages]
     widths = [s for s in stages if s != "M"]
-    if not widths or widths[-1] != 512 or not all(isinstance(w, int) and w > 0 for w in widths):
+    if not widths or widths[-1] != 512 or not all(isinstance(w, Integral) and w > 0 for w in widths):
         raise ValueError(f'stages of a VGG must be widths and "M", the last width 512; got {stages}')
-    return stages
+    return [s if s == "M" else int(s) for s in stages]
 
 
 def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> tuple[int, ...]:
     stages = tuple(default) if stages is None else tuple(stages) if isinstance(stages, Sequence) else (stages,)
-    if len(stages) != len(default) or not all(isinstance(s, int) and s >= 1 for s in stages):
+    if len(stages) != len(default) or not all(isinstance(s, Integral) and s >= 1 for s in stages):
         raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
-    return stages
+    return tuple(map(int, stages))
 
 
 def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
@@ -219,9 +220,11 @@ def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     kinds = convs if at == "conv" else (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
     free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
     linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
-    if any(isinstance(module, convs) for module in free.values()) and linear:
-        before = list(free).index(linear[0])  # the classifier behind convolutions is no layer of the feature extractor
-        free = dict(list(free.items())[:before])
+    order = list(free)
+    if last := max((order.index(name) for name in order if isinstance(free[name], convs)), default=None):
+        # The classifier, from the first linear module behind the convolutions on, is no layer of the feature extractor.
+        head = next((order.index(name) for name in linear if order.index(name) > last), len(order))
+        free = {name: free[name] for name in order[:head]}
     found = [name for name, module in free.items() if name in blocks or isinstance(module, kinds)] or linear[:-1]
     if not found:
         kinds = sorted({type(module).__name__ for module in modules.values()})

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from modlib._units import Room, Unit, match, units_of
 from modlib.curves import Curve, CurveDraws
 from modlib.results import Result
 from modlib.training import Recipe, train
-from modlib.zoo import save_model
+from modlib.zoo import same_weights, save_model
 
 __all__ = [
     *("Plan", "find_redundant", "rise_plan", "random_plan", "l1_plan"),  # which layers
@@ -84,7 +85,7 @@ def find_redundant(curve: Curve | CurveDraws, tol: float = 0.01, model: nn.Modul
     """
     if not isinstance(curve, (Curve, CurveDraws)):
         raise ValueError(f"curve must be a Curve or CurveDraws, which name its layers; got {type(curve).__name__}")
-    if not (isinstance(tol, (int, float)) and 0 <= tol < math.inf):
+    if not (isinstance(tol, Real) and 0 <= tol < math.inf):
         raise ValueError(f"tol must be a rise of Q, a number of at least 0; got {tol!r}")
     q = np.atleast_2d(curve.q)
     units = match(model, curve.layers) if model is not None else [Unit((name,)) for name in curve.layers]
@@ -273,11 +274,17 @@ def fine_tune(
         **options: of :func:`modlib.training.train` (``epochs``, ``seed``, ``device``, ``max_minutes``, ``data``, ...).
 
     Raises:
-        ValueError: for a model that modlib has not built, and as :func:`modlib.training.train` does.
+        ValueError: for a model that modlib has not built, or of another dataset, and as :func:`modlib.training.train` does.
     """
     if not hasattr(model, "architecture"):
         raise ValueError(f"model must come from modlib; this {type(model).__name__} has no record of its architecture")
+    if dataset != model.architecture["dataset"]:
+        raise ValueError(f"model is of {model.architecture['dataset']!r}; got dataset={dataset!r}")
     start = Path(folder) / "start.safetensors"
-    start.parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, start)
+    if (start.parent / "checkpoint.pt").exists() and start.exists():
+        if not same_weights(start, model):
+            raise ValueError(f"{start} holds other weights: a run of another network began there. Name another folder, or delete it")
+    else:
+        start.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, start)
     return train(model.architecture["name"], dataset, recipe, folder=folder, weights=start, **options)

@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -127,7 +127,7 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
         "torch": torch.__version__,
         "modlib": _version(),
     }
-    return Result(experiment, {k: _plain(v) for k, v in settings.items()}, coords, stored, {**made, **evidence})
+    return Result(experiment, _plain(settings), coords, stored, _plain({**made, **evidence}))
 
 
 def write_result(result: Result, path: str | Path) -> Path:
@@ -174,7 +174,7 @@ def find_results(experiment: str | None = None, folder: str | Path = FOLDER, **s
     paths = {path.relative_to(each): path for each in folders for path in each.rglob("*.json")}
     results = [_read(paths[name], paths[name].stat().st_mtime_ns) for name in sorted(paths)]
     return [
-        r
+        replace(r, settings=dict(r.settings), evidence=dict(r.evidence))  # what is kept stays as it was read
         for r in results
         if experiment in (None, r.experiment) and all(r.settings.get(key) == _plain(value) for key, value in settings.items())
     ]
@@ -213,7 +213,12 @@ def _lines(content) -> str:
 
 
 def _plain(value):
-    return value.item() if isinstance(value, np.generic) else list(value) if isinstance(value, tuple) else value
+    """The same in what JSON knows: lists and numbers of Python."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def _command() -> str:

@@ -1,6 +1,8 @@
 """What is done of a long piece of work, in a file, so that hours go on where they stopped."""
 
 import hashlib
+import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from modlib.data import write_atomically
 Parts = dict[str, tuple[np.ndarray, ...]]  # name -> as many arrays each, such as layer -> (neighbours, weights)
 
 
-def fingerprint(model: nn.Module, x, **settings) -> str:
+def fingerprint(model: nn.Module, x: torch.Tensor, **settings) -> str:
     """A name for what decides the outcome: the network with its weights, the images, and the settings."""
     digest = hashlib.sha256(f"{model}{sorted(settings.items())}{tuple(x.shape)}{x.dtype}".encode())
-    for tensor in (*model.state_dict().values(), torch.as_tensor(np.ascontiguousarray(x))):
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().view(-1).view(torch.uint8).numpy()))
+    for tensor in (*model.parameters(), *model.buffers(), x):  # all buffers: a state_dict may lack some
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -30,10 +32,10 @@ def load(path: str | Path, key: str) -> Parts:
     if not Path(path).exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held, width = str(file["key"]), int(file["width"])
             parts = {str(name): tuple(file[f"{i}.{j}"] for j in range(width)) for i, name in enumerate(file["names"])}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"resume={str(path)!r} holds no work to go on with ({error}). Name another file") from None
     if held != key:
         raise ValueError(f"resume={str(path)!r} is of another network, other images or other settings. Name another, or delete it")

@@ -2,6 +2,7 @@
 that their graphs share."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,9 +10,10 @@ import torch
 from torch import nn
 
 from modlib._checks import size_in_bytes, whole_number
+from modlib._running import as_tensor, chosen_layers
 from modlib.features import iter_features
 from modlib.graph import DynamicGraph
-from modlib.models import layer_names
+from modlib.modularity import check_labels
 
 COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64
 
@@ -44,7 +46,7 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
 
     Args:
         graph: the snapshots of L layers.
-        y: (N,) labels; with them, only edges inside a class count.
+        y: (N,) integer labels; with them, only edges inside a class count.
 
     Returns:
         (L, L) integers, symmetric; the diagonal holds the edges of each snapshot.
@@ -60,7 +62,7 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
         ends = np.arange(snapshot.n)[:, None], snapshot.neighbors
         real = snapshot.weights > 0
         if y is not None:
-            y = np.asarray(y)
+            y = check_labels(y, snapshot.n)
             real = real & (y[ends[0]] == y[ends[1]])
         keys.append((ends[0] * snapshot.n + ends[1])[real])
     edges, place = np.unique(np.concatenate(keys), return_inverse=True)
@@ -112,7 +114,7 @@ def linear_cka(
     >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
     (10, 10)
     """
-    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    names = chosen_layers(model, layers)
     n = len(x)
     size = n if minibatch is None else whole_number("minibatch", minibatch, 4, n, f"for N={n} images")
     kernels = 8 * len(names) * size**2
@@ -124,8 +126,8 @@ def linear_cka(
         )
     hsic = np.zeros((len(names), len(names)))
     for start in range(0, n - size + 1, size):
-        stream = iter_features(model, x[start : start + size], names, memory=room, **options)
-        hsic += _hsic((features for _, features in stream), minibatch is not None)
+        with closing(iter_features(model, x[start : start + size], names, memory=room, **options)) as stream:
+            hsic += _hsic((features for _, features in stream), minibatch is not None)
     return _normalise(hsic, names)
 
 
@@ -144,7 +146,7 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
-    hsic = _hsic((torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x for x in features), unbiased)
+    hsic = _hsic(map(as_tensor, features), unbiased)
     return _normalise(hsic, range(len(hsic)))
 
 

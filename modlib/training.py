@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from modlib._checks import unknown, whole_number
+from modlib._running import as_floats, as_tensor, evaluating, place
 from modlib.curves import modularity_curve
-from modlib.data import Images, load_images
-from modlib.features import as_floats
+from modlib.data import Images, load_images, write_atomically
+from modlib.downloads import pixel_hash
 from modlib.models import build_model
 from modlib.results import Result, measurement, read_result, write_result
 from modlib.zoo import load_model, load_state, save_model, sha256
@@ -36,6 +38,7 @@ class Recipe:
     flip: bool = True
 
 
+SCHEDULES = ("steps", "one-cycle")
 RECIPES = {
     # Section 4 of the paper gives the rate, batch, decay, epochs and momentum; its code the steps and augmentation.
     "paper": Recipe(epochs=150, batch_size=256, lr=0.01, weight_decay=5e-3, schedule="steps", steps=(50, 100)),
@@ -85,15 +88,15 @@ def train(
         seed: of the initial weights, the order and the augmentation.
         device: where to train; images and augmentation live there too.
         max_minutes: stop at the end of the epoch after which the next would pass this; a later call goes on.
-        data: (train, test) images instead of the dataset's.
+        data: (train, test) images, uint8, instead of the dataset's.
         progress: show bars.
 
     Returns:
         Result of the epochs done so far; ``result.evidence["finished"]`` says whether all are.
 
     Raises:
-        ValueError: for an unknown name or recipe, weights of another network or dataset, or a folder that holds a run
-            with other settings.
+        ValueError: for an unknown name, recipe or schedule, weights of another network or dataset, data that are not
+            uint8, or a folder that holds a run with other settings or data.
         MemoryError: if a step does not fit in the device's memory, with the batch size to try.
     """
     label = recipe if isinstance(recipe, str) else "custom"
@@ -106,10 +109,17 @@ def train(
     if batch_size is not None:
         batch_size = whole_number("batch_size", batch_size, 1)
         recipe = replace(recipe, batch_size=batch_size, lr=recipe.lr * batch_size / recipe.batch_size)
+    if recipe.schedule not in SCHEDULES:
+        raise unknown("schedule of the recipe", recipe.schedule, SCHEDULES)
     folder = Path(folder or Path("runs", run_name(name, dataset, label, recipe.epochs, seed)))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(seed)
         run = _Run(name, dataset, recipe, label, seed, torch.device(device), stages, weights)
+    if data:
+        for part in data:
+            if part.x.dtype != np.uint8:
+                raise ValueError(f"data must be uint8 images; got {part.x.dtype} in {part.name!r}")
+        run.settings["data_sha256"] = [pixel_hash(part.x, part.y) for part in data]  # the settings of other runs do not name it
     folder.mkdir(parents=True, exist_ok=True)
     run.resume(folder / "checkpoint.pt")
 
@@ -156,19 +166,24 @@ def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> s
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: bool = False) -> float:
-    """Share of images classified correctly, in percent.
+    """Share of images classified correctly, in percent; the model computes in evaluation mode, and is as before in the end.
+
+    Raises:
+        ValueError: without an image.
 
     >>> import modlib
     >>> accuracy(modlib.load_model("resnet20"), modlib.load_images("cifar10", n=200)) > 70
     True
     """
-    model.eval()
-    device = next(model.parameters()).device
+    if not len(images):
+        raise ValueError("images must be one or more; got none")
+    device, precision = place(model)
     right = 0
-    for start in tqdm(range(0, len(images), batch_size), "testing", disable=not progress, leave=False):
-        part = images[start : start + batch_size]
-        logits = model(as_floats(torch.from_numpy(part.x).to(device)))
-        right += int((logits.argmax(1).cpu().numpy() == part.y).sum())
+    with evaluating(model):
+        for start in tqdm(range(0, len(images), batch_size), "testing", disable=not progress, leave=False):
+            part = images[start : start + batch_size]
+            logits = model(as_floats(as_tensor(part.x).to(device)).to(precision))
+            right += int((logits.argmax(1).cpu().numpy() == part.y).sum())
     return 100 * right / len(images)
 
 
@@ -262,15 +277,15 @@ class _Run:
         return {"loss": loss_sum.item() / seen, "train_accuracy": 100 * right.item() / seen}
 
     def save(self, path: Path) -> None:
-        temporary = path.with_suffix(".part")
         content = {
             "settings": self.settings,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
         }
-        torch.save(content, temporary)
-        temporary.replace(path)
+        buffer = BytesIO()
+        torch.save(content, buffer)
+        write_atomically(path, buffer.getvalue())
 
     def resume(self, path: Path) -> None:
         if not path.exists():

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from modlib import keras_weights
 from modlib._checks import unknown
+from modlib._datasets import DATASETS
 from modlib._torchvision import torchvision
 from modlib.data import ASSETS, cache_folder, writable_cache, write_atomically
 from modlib.models import MODELS, build_model
@@ -60,6 +61,8 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
             other = "; weights='keras' are others, from another host" if name == "resnet50" else ""
             raise OSError(f"torchvision's weights of {name} could not be fetched ({error}){other}") from None
         return model
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
     entries = [e for e in registry() if (e["name"], e["dataset"]) == (name, dataset)]
     if not entries:
         have = ", ".join(f"{e['name']} on {e['dataset']}" for e in registry())
@@ -155,11 +158,21 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
         raise OSError(f"weights={str(path)!r}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise OSError(f"weights={str(path)!r} is not a whole safetensors file ({error})") from None
+    except json.JSONDecodeError:
+        record = "not JSON"
+    if record and not (isinstance(record, dict) and "name" in record):
+        raise ValueError(f"weights={str(path)!r} has a record of its architecture that modlib did not write; save it with save_model")
     if record and record["name"] != name:
         raise ValueError(f"weights={str(path)!r} are of {record['name']!r}, not of {name!r}; load them under that name")
     model = build_model(**record) if record else build_model(name, dataset, **architecture)
     load_state(model, _decoded(state), f"weights={str(path)!r}")
     return model
+
+
+def same_weights(path: Path, model: nn.Module) -> bool:
+    """Whether a file of :func:`save_model` holds exactly a model's weights."""
+    held, own = load_file(path), model.state_dict()
+    return held.keys() == own.keys() and all(torch.equal(held[name], own[name].cpu()) for name in own)
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:

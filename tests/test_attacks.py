@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 import inspect
 import sys
@@ -503,6 +504,12 @@ def test_an_interrupted_attack_goes_on_where_it_stopped(monkeypatch, tmp_path, m
     for others, changed in ((images, {"eps": 0.1}), (images, {"seed": 1}), (images, {"protocol": "authors"}), (relabelled, {})):
         with pytest.raises(ValueError, match="is of another network, other images or other settings"):
             attack(model, others, "pgd", resume=file, **changed)
+
+
+def test_cw_in_half_precision_succeeds_as_in_single(model, images):
+    how = {"max_iterations": 20, "binary_search_steps": 2, "learning_rate": 0.1}
+    single, half = (attack(each, images[:8], "cw", **how) for each in (model, copy.deepcopy(model).bfloat16()))
+    assert half.changed >= single.changed - 1 > 0
 
 
 def test_stops_in_time(monkeypatch, model, images):

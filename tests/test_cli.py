@@ -88,6 +88,23 @@ def test_curve_of_a_folder_of_images(modlib_, weights, tmp_path, rng):
     assert "layer3.2" in out
 
 
+@pytest.mark.parametrize("options, width", [([], 224), (["--size", "40"], 40)])
+def test_a_folders_images_get_the_size_that_the_network_is_used_to(modlib_, tmp_path, rng, options, width):
+    network = modlib.build_model("resnet18", "imagenet")
+    file, record = zoo.save_model(network, tmp_path / "w.safetensors"), tmp_path / "r.json"
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 256, (250, 240, 3), dtype=np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
+    status, _, err = modlib_(
+        "curve", "resnet18", "--weights", file, "--dataset", tmp_path / "pets", "--n", 6, "--layers", "conv1", "--json", record, *options
+    )
+    assert status == 0, err
+    images = modlib.load_images(tmp_path / "pets", size=width)
+    assert read_result(record).settings["size"] == width
+    assert read_result(record)["q"] == pytest.approx(modlib.modularity_curve(network, images.x, images.y, layers=["conv1"]).q, abs=1e-6)
+
+
 def test_as_a_program(monkeypatch, weights, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     command = [sys.executable, "-m", "modlib", "curve", "resnet20", "--weights", weights, "--n", "30", "--json", "r.json"]
@@ -124,6 +141,7 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["train", "resnet20", "--recipe", "fats"], "unknown recipe 'fats'; did you mean 'fast'?"),
     (["train", "resnet20", "--epochs", "0"], "epochs must be a whole number of at least 1; got epochs=0"),
     (["train", "resnet20", "--dataset", "imagenett"], "unknown dataset 'imagenett'; did you mean 'imagenet'?"),
+    (["prune", "resnet20", "--weights", "WEIGHTS", "--dataset", "/", "--epochs", "1"], "--epochs trains on a dataset with a training set: cifar10"),
     (["data", "cifar11"], "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (["data", "cifar10", "--door", "nmp"], "unknown door to cifar10 'nmp'; did you mean 'npm'?"),
     (["embed", "no-run"], "No such file"),

@@ -134,6 +134,14 @@ def test_a_grid_holds_what_each_setting_gives_alone(network, pool):
             np.testing.assert_allclose(grid.per_class[i, j, 2], alone.per_class, atol=1e-6)
 
 
+def test_what_is_not_in_a_grid_is_told(network, pool):
+    grid = curve_grid(network, pool, [20, 30], [1, 3], draws=1)
+    with pytest.raises(ValueError, match="n=500 is not in the grid; it has 20, 30"):
+        grid.draws(500, 3)
+    with pytest.raises(ValueError, match="k=2 is not in the grid; it has 1, 3"):
+        grid.draws(20, 2)
+
+
 def test_draws_that_do_not_fit_side_by_side_are_subsets_of_their_own(seen, network, pool):
     curve_grid(network, pool, n=[60], k=[3], draws=3)
     (draws,) = seen
@@ -158,6 +166,7 @@ def test_a_draw_without_the_last_class_gives_it_no_term(network, pool):
     (dict(n=[30, 101], k=[3]), "n must be .* got n=101 for 100 images"),
     (dict(n=[30, 10], k=[3, 10]), r"k must be .* 1\.\.9; got k=10 for N=10 samples"),
     (dict(n=[30], k=[3], draws=0), "draws must be .* got draws=0"),
+    (dict(n=[30], k=[3], seed=-1), "seed must be .* got seed=-1"),
 ])  # fmt: skip
 def test_grids_that_cannot_be_are_told_before_the_model_runs(pool, arguments, says):
     with pytest.raises(ValueError, match=says):

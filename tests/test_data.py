@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL import Image
 import modlib.data
 from modlib import downloads, load_images
 from modlib._datasets import DATASETS, Dataset
-from modlib.data import cache_folder, store
+from modlib.data import Images, cache_folder, store, write_atomically
 
 TINY_ARCHIVE = os.environ.get("MODLIB_TINY_IMAGENET")  # a tiny-imagenet-200.zip, for who has one
 
@@ -121,7 +122,7 @@ def test_choosing_from_images():
     (dict(name="cifar10", n=2501), r"n must be .* 1\.\.2500; got n=2501 .*split='test'"),
     (dict(name="cifar10", n=1.5), "n must be .* got n=1.5"),
     (dict(name="cifar10", n=10_001, split="test"), r"n must be .* 1\.\.10000; got n=10001"),
-    (dict(name="cifar10", seed=-1), "non-negative"),
+    (dict(name="cifar10", seed=-1), "seed must be .* at least 0; got seed=-1"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):
@@ -216,6 +217,39 @@ def test_a_corrupt_image_is_named(folder, spoil):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(OSError, match=r"cannot read the image .*red.0\.png"):
         load_images(folder)
+
+
+def test_sixteen_bits_are_brought_to_eight_and_what_has_no_range_is_refused(tmp_path):
+    deep = np.linspace(0, 65535, 64 * 64).round().reshape(64, 64)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(deep.astype(np.uint16)).save(tmp_path / name / "deep.png")
+    x = load_images(tmp_path).x.astype(float)
+    assert abs(x - deep / 257).max() <= 0.5
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path / "a" / "open.tiff")
+    with pytest.raises(OSError, match=r"cannot read the image .*open\.tiff: its pixels are of mode F"):
+        load_images(tmp_path)
+
+
+def test_many_writers_never_meet_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: write_atomically(tmp_path / "file", bytes([i]) * 1000), range(200)))
+    assert len(set((tmp_path / "file").read_bytes())) == 1 and in_folder(tmp_path) == ["file"]
+
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="full"):
+        write_atomically(tmp_path / "other", b"x" * 1000)
+    assert in_folder(tmp_path) == ["file"]
+
+
+def test_each_image_has_one_label():
+    with pytest.raises(ValueError, match=r"one label each; got x of shape \(5, 3, 8, 8\) and y of shape \(8,\)"):
+        Images(np.zeros((5, 3, 8, 8), np.uint8), np.arange(8), ("a",) * 8, "mine")
 
 
 @pytest.mark.parametrize("empty", ["no class", "no image in a class", "missing split"])
@@ -440,12 +474,16 @@ def fetch(url, folder):
     return downloads.retrieve(url, folder, "set.tgz", f"sha256:{SHA256}")
 
 
+def in_folder(folder) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name != ".lock"]
+
+
 def test_a_whole_download_is_kept_and_used_again(tmp_path):
     with host() as (url, asked):
         for _ in range(2):
             assert fetch(url, tmp_path).read_bytes() == CONTENT
     assert asked == [None]
-    assert [path.name for path in tmp_path.iterdir()] == ["set.tgz"]
+    assert in_folder(tmp_path) == ["set.tgz"]
 
 
 def test_a_cut_download_goes_on_where_it_stopped(tmp_path):
@@ -459,7 +497,13 @@ def test_a_cut_download_goes_on_where_it_stopped(tmp_path):
         assert fetch(url, tmp_path).read_bytes() == CONTENT
     assert asked == [None, f"bytes={have[0]}-", f"bytes={have[1]}-"]
     assert 1_000_000 < have[0] < have[1] < 5_000_000
-    assert [path.name for path in tmp_path.iterdir()] == ["set.tgz"]
+    assert in_folder(tmp_path) == ["set.tgz"]
+
+
+def test_of_two_downloads_at_once_one_waits_and_finds_the_file(tmp_path):
+    with host() as (url, asked), ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: fetch(url, tmp_path).read_bytes(), range(4))]
+    assert found == [CONTENT] * 4 and asked == [None]
 
 
 def test_a_host_that_cannot_resume_sends_all_again(tmp_path):
@@ -485,7 +529,7 @@ def test_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path, before):
     content = CONTENT if before else CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
     with host(content=content) as (url, _), pytest.raises(ValueError, match="hash"):
         fetch(url, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert in_folder(tmp_path) == []
     with host() as (url, _):
         assert fetch(url, tmp_path).read_bytes() == CONTENT
 
@@ -516,7 +560,7 @@ def hundred(monkeypatch):
                 files[name] = file.getvalue()
     x = np.stack([each for name, each in pixels.items() if "/train/" in name]) / 255
     mean, std = (tuple(of((0, 1, 2)).round(4).tolist()) for of in (x.mean, x.std))
-    monkeypatch.setitem(DATASETS, "cifar100", Dataset(100, mean, std))
+    monkeypatch.setitem(DATASETS, "cifar100", Dataset(100, mean, std, 32))
     return files, pixels
 
 

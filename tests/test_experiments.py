@@ -82,6 +82,24 @@ def test_another_seed_or_recipe_is_another_record(go):
     assert go.steps[0].result == first
 
 
+def test_another_batch_size_is_another_network_and_another_record(go, tmp_path):
+    assert go("fig4", batch_size=16) == [("resnet20", "cifar10", "measured")]
+    sixteen = go.steps[0].result
+    assert sixteen.settings["batch_size"] == 16
+    assert go("fig4") == [("resnet20", "cifar10", "measured")]
+    assert (go.steps[0].result["q"] != sixteen["q"]).any()
+    assert go("fig4", batch_size=128) == go("fig4", batch_size=16) == [("resnet20", "cifar10", "recorded")]
+    assert go.steps[0].result == sixteen
+    assert {r.settings["batch_size"] for r in find_results("training", tmp_path / "results")} == {16, 128}
+
+
+def test_a_foreign_file_among_the_records_is_told_and_ends_nothing(go, tmp_path):
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
+    (tmp_path / "results" / "smoke" / "notes.json").write_text('{"a": 1}')
+    assert go("a2", models=("resnet20", "resnet32")) == [(m, "cifar10", "failed") for m in ("resnet20", "resnet32")]
+    assert "notes.json is not a recorded result" in go.steps[0].note
+
+
 def test_the_record_holds_what_the_library_gives(go):
     go("a2")
     record = go.steps[0].result

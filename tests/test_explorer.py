@@ -63,6 +63,11 @@ def test_every_recorded_number_is_on_the_page(rng):
     assert (series["attack"], series["accuracy"], series["draws"]) == ("none", [91.5], 3)
 
 
+def test_records_of_another_kind_are_passed_over(rng):
+    other = measurement("benchmarks", {}, {}, {})
+    assert len(explore(results=[record(rng), other]).data["series"]) == 1
+
+
 def test_training_runs_are_shown_epoch_by_epoch():
     result = find_results("training", model="vgg11")[0]
     (series,) = explore(results=[result]).data["series"]
@@ -113,6 +118,8 @@ def test_a_full_campaign_fits_a_page(rng):
     (dict(model="resnet21"), "unknown recorded network 'resnet21'; did you mean 'resnet20'"),
     (dict(results=[]), "no recorded curve"),
     (dict(images=modlib.load_images("cifar10", n=10)), r"give the model as well"),
+    (dict(model=modlib.build_model("resnet20"), images=modlib.load_images("cifar10")[:0]), "images must be two or more.* got 0"),
+    (dict(model=modlib.build_model("resnet20"), images=modlib.load_images("cifar10", n=1)), "images must be two or more.* got 1"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):

@@ -10,6 +10,7 @@ from torch import nn
 
 import modlib
 import modlib.features
+import modlib.similarity
 from modlib import build_model, iter_features
 
 
@@ -200,6 +201,26 @@ def test_model_is_restored_after_an_error(network, pixels):
     handle.remove()
     assert all(modes(network)) and hooks(network) == 0
     assert len(features(network, pixels)) == 2
+
+
+@pytest.mark.parametrize("use", [
+    lambda model, x: modlib.modularity_curve(model, x, np.arange(len(x)) % 2, layers=["3", "7"]),
+    lambda model, x: modlib.similarity.linear_cka(model, x, layers=["3", "7"]),
+])  # fmt: skip
+def test_model_is_restored_while_an_error_of_what_uses_the_stream_is_still_held(network, pixels, use):
+    network.train()
+    with torch.no_grad():
+        network[7].weight.zero_(), network[7].bias.zero_()
+    try:
+        use(network, pixels)
+        raise AssertionError("zeros are no features")
+    except ValueError as error:
+        assert error.__traceback__ and all(modes(network))  # the traceback keeps the frames, and with them any stream
+
+
+def test_pixels_are_asked_for_where_images_are_given(sample):
+    with pytest.raises(ValueError, match=r"x must be an array or a tensor; got Images\. Give their pixels: images\.x"):
+        features(build_model("resnet20"), sample)
 
 
 def test_the_users_own_hooks_and_settings_stay(network, pixels):

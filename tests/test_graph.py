@@ -376,9 +376,41 @@ def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, 
             modlib.dynamic_graph(network, pixels, **changed, resume=file)
         with torch.no_grad():
             network[0].bias[0] -= 1
-    file.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="holds no work to go on with"):
-        modlib.dynamic_graph(network, pixels, 3, resume=file)
+    whole_file = file.read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for spoilt in (b"half a file", whole_file[: len(whole_file) // 2], (tmp_path / "array.npy").read_bytes()):
+        file.write_bytes(spoilt)
+        with pytest.raises(ValueError, match="holds no work to go on with"):
+            modlib.dynamic_graph(network, pixels, 3, resume=file)
+
+
+def test_a_graph_of_no_layers_is_refused(network, pixels):
+    with pytest.raises(ValueError, match=r"layers must name at least one module, and each once; got \[\]"):
+        modlib.dynamic_graph(network, pixels, layers=[])
+
+
+def test_work_is_of_a_network_with_its_normalisation(tmp_path, sample):
+    """Mean and standard deviation are no part of a state_dict, and decide the outcome all the same."""
+    one = modlib.build_model("resnet20")
+    other = modlib.build_model("resnet20", pixels=((0.0,) * 3, (1.0,) * 3))
+    other.load_state_dict(one.state_dict())
+    modlib.dynamic_graph(one, sample.x[:10], 3, ["conv1"], resume=tmp_path / "file")
+    with pytest.raises(ValueError, match="is of another network"):
+        modlib.dynamic_graph(other, sample.x[:10], 3, ["conv1"], resume=tmp_path / "file")
+
+
+@pytest.mark.parametrize("convert", [
+    lambda x: torch.from_numpy(x).float().requires_grad_(),
+    lambda x: torch.from_numpy(x).bfloat16(),
+    lambda x: x[:, :, ::-1],
+])  # fmt: skip
+def test_whatever_can_be_measured_can_be_resumed(network, pixels, tmp_path, convert):
+    network.to(memory_format=torch.channels_last)
+    x, file = convert(pixels), tmp_path / "file"
+    once, again = (modlib.dynamic_graph(network, x, 3, resume=file) for _ in range(2))
+    for a, b, c in zip(once.graphs, again.graphs, modlib.dynamic_graph(network, x, 3).graphs, strict=True):
+        assert_same(a, b)
+        assert_same(a, c)
 
 
 # ------------------------------------------------------------------------------------- several samples at once

@@ -11,7 +11,7 @@ from PIL import Image
 
 import modlib
 from modlib import DynamicGraph, knn_graph
-from modlib.graph_explorer import COLUMNS, NO_EDGE, THUMBNAIL, explore_graph
+from modlib.graph_explorer import COLUMNS, NO_EDGE, THUMBNAIL, _sheet, explore_graph
 from modlib.widgets import unpack
 
 
@@ -103,6 +103,13 @@ def test_thumbnails_are_the_images(images, clean):
         shown = pixels[part].transpose(2, 0, 1)
         assert abs(shown - images.x[i]).mean() < 12  # a lossy picture of it
         assert abs(shown - images.x).mean((1, 2, 3)).argmin() == i  # and of no other
+
+
+def test_thumbnails_of_floats_a_little_outside_their_range_do_not_wrap_around():
+    x = np.stack([np.full((3, 32, 32), value, np.float32) for value in (-0.01, 1.01)])
+    with Image.open(io.BytesIO(base64.b64decode(_sheet(x).split(",")[1]))) as sheet:
+        pixels = np.asarray(sheet.convert("L"))
+    assert pixels[10, 10] < 5 and pixels[10, THUMBNAIL + 10] > 250
 
 
 def test_attacked_images_stand_beside_the_clean_ones(graph, images, positions):

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -173,6 +174,11 @@ def test_seed_gives_the_weights():
     assert not torch.equal(weights(1), weights(2))
 
 
+def test_depths_may_be_numbers_of_numpy():
+    assert build_model("resnet56", stages=np.array([2, 3, 6]).tolist()).architecture == build_model("resnet56", stages=tuple(np.array([2, 3, 6]))).architecture
+    assert type(build_model("vgg11", stages=[np.int64(512), "M"]).architecture["stages"][0]) is int
+
+
 @pytest.mark.parametrize("arguments, says", [
     (dict(name="resnet65"), "unknown model 'resnet65'; did you mean 'resnet56'"),
     (dict(name="vgg"), "unknown model 'vgg'; did you mean 'vgg1"),
@@ -217,7 +223,18 @@ def transformer() -> nn.Module:
     return torchvision.models.VisionTransformer(32, 8, 3, 2, 16, 32)
 
 
+class Unordered(nn.Module):
+    """Its parts are not registered in the order in which they run: the classifier first, a linear module between."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+        self.conv1, self.film, self.conv2 = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Conv2d(4, 4, 3)
+        self.act, self.head, self.last = nn.ReLU(), nn.Linear(4, 4), nn.ReLU()
+
+
 @pytest.mark.parametrize("make, conv, relu", [
+    (Unordered, ["conv1", "conv2"], ["act"]),
     (plain, ["0", "2"], ["1", "3"]),
     (mlp, ["1", "3"], ["2", "4"]),
     (blocks, ["0", "2.0", "2.1", "3"], ["1", "2.0", "2.1", "4"]),

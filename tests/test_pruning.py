@@ -351,6 +351,7 @@ def test_curves_of_another_model_and_models_of_another_family(network):
             call(skeleton("resnet56", stages=(9, 9, 8)))
         with pytest.raises(ValueError, match="must be a VGG or ResNet.*got Sequential"):
             call(network)
+    assert find_redundant(curve, np.float32(0.01)).remove == find_redundant(curve).remove
     assert len(find_redundant(curve).remove) == 27  # a curve alone may be of any model
     with pytest.raises(ValueError, match="tol must be .*got -0.1"):
         find_redundant(curve, -0.1)
@@ -426,8 +427,12 @@ def test_fine_tuning_goes_on_from_the_inherited_weights(tmp_path, sample):
     again = fine_tune(shorter, recipe=still, folder=tmp_path, epochs=1, data=(sample, sample))
     assert again.evidence["date"] == result.evidence["date"]  # read, not trained again
     other = prune(modlib.load_model("resnet20"), ["layer1.2", "layer3.1"])  # same shape, other weights
-    with pytest.raises(ValueError, match="of another run: weights_sha256"):
+    begun = (tmp_path / "start.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="start.safetensors holds other weights: a run of another network began there"):
         fine_tune(other, recipe=still, folder=tmp_path, epochs=1, data=(sample, sample))
+    with pytest.raises(ValueError, match="model is of 'cifar10'; got dataset='cifar100'"):
+        fine_tune(shorter, "cifar100", folder=tmp_path)
+    assert (tmp_path / "start.safetensors").read_bytes() == begun
     with pytest.raises(ValueError, match="another run.*stages"):
         train("resnet20", recipe=still, folder=tmp_path, epochs=1, data=(sample, sample))
     with pytest.raises(ValueError, match="no record of its architecture"):

@@ -65,6 +65,20 @@ def test_results_are_found_by_their_settings(tmp_path):
     assert find_results("training", tmp_path, model="vgg11") == find_results("attack", tmp_path) == []
 
 
+def test_what_was_found_is_the_callers_own(tmp_path):
+    write_result(record(), tmp_path / "r.json")
+    (first,) = find_results(folder=tmp_path)
+    first.settings["model"] = first.evidence["device"] = "mine"
+    (second,) = find_results(folder=tmp_path)
+    assert "mine" not in (second.settings["model"], second.evidence["device"])
+
+
+def test_numbers_of_numpy_are_written_as_any(tmp_path):
+    made = measurement("curve", {"how": {"eps": np.float32(0.5)}}, {}, {}, accuracy=np.float64(0.25), sizes=(np.int64(3), np.arange(2)))
+    again = read_result(write_result(made, tmp_path / "r.json"))
+    assert again.settings == {"how": {"eps": 0.5}} and (again.evidence["accuracy"], again.evidence["sizes"]) == (0.25, [3, [0, 1]])
+
+
 def test_tables_of_several_results_stand_in_one(tmp_path):
     for seed in (0, 1):
         write_result(record(seed=seed), tmp_path / f"{seed}.json")

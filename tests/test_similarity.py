@@ -50,6 +50,8 @@ def test_shared_edges_by_sets(rng):
     assert shared_edges(graph).tolist() == [[len(a & b) for a in edges] for b in edges]
     inside = [{(i, j) for i, j in each if y[i] == y[j]} for each in edges]
     assert shared_edges(graph, y).tolist() == [[len(a & b) for a in inside] for b in inside]
+    with pytest.raises(ValueError, match=r"labels must be .* shape \(40,\); got shape \(80,\)"):
+        shared_edges(graph, np.tile(y, 2))
     shared = shared_edges(graph)
     np.testing.assert_allclose(np.diag(shared, 1) / np.diag(shared)[:-1], graph.persistence())
 

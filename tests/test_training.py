@@ -1,11 +1,14 @@
 """Training: resumable to the same bits, recorded at every epoch, by the schedules and augmentation that recipes name."""
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import modlib
@@ -274,6 +277,8 @@ def test_checkpoint_of_another_run_is_refused_and_left_alone(data, uninterrupted
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ValueError, match=f"checkpoint.pt is of another run: {says}.*Name another folder"):
         run(folder, data, **other)
+    with pytest.raises(ValueError, match="is of another run: data_sha256"):
+        run(folder, [data[0], replace(data[1], y=data[1].y[::-1])])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -313,14 +318,16 @@ def test_a_loss_that_diverges_stops_the_run_and_keeps_what_was_good(monkeypatch,
 
 def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
     run(tmp_path, data, max_minutes=1.5)
-    before = (tmp_path / "checkpoint.pt").read_bytes()
+    before, whole = (tmp_path / "checkpoint.pt").read_bytes(), Path.write_bytes
 
-    def half(content, path):
-        path.write_bytes(b"half")
+    def half(path, content):
+        if not path.name.startswith("checkpoint"):
+            return whole(path, content)
+        whole(path, content[: len(content) // 2])
         raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(torch, "save", half)
+        patch.setattr(Path, "write_bytes", half)
         run(tmp_path, data)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert run(tmp_path, data).evidence["finished"]
@@ -331,6 +338,8 @@ def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
     (dict(recipe="fats"), "unknown recipe 'fats'; did you mean 'fast'"),
     (dict(dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (dict(epochs=0), "epochs must be .* got epochs=0"),
+    (dict(recipe=replace(SMALL, schedule="cosine")), "unknown schedule of the recipe 'cosine'.* Known: steps, one-cycle"),
+    (dict(data=[Images(np.zeros((9, 3, 32, 32), np.float32), np.arange(9), ("a",) * 9, "mine")] * 2), "data must be uint8 images; got float32 in 'mine'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(data, tmp_path, arguments, says):
     with pytest.raises(ValueError, match=says):
@@ -347,6 +356,17 @@ def test_accuracy_counts_right_answers(network, pixels, rng, batch_size):
     images = Images(pixels, labels, (), "")
     network.train()
     assert accuracy(network, images, batch_size) == pytest.approx(100 * (answers == labels).mean())
+
+
+def test_accuracy_leaves_the_mode_and_takes_any_precision_and_memory_order(network, pixels):
+    network = nn.Sequential(*network, nn.Flatten()).train()
+    images = Images(pixels, np.zeros(len(pixels), np.int64), ("a", "b"), "mine")
+    expected = accuracy(network, images)
+    assert network.training and network[4].training
+    flipped = replace(images, x=pixels[:, ::-1][:, ::-1])
+    assert accuracy(network, flipped) == expected == accuracy(network.double(), images)
+    with pytest.raises(ValueError, match="images must be one or more; got none"):
+        accuracy(network, images[:0])
 
 
 def test_another_batch_size_scales_the_rate(data, tmp_path):

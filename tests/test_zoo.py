@@ -58,6 +58,13 @@ def test_a_record_of_another_network_is_refused(model, tmp_path):
         load_model("resnet56", weights=path)
 
 
+@pytest.mark.parametrize("architecture", ["resnet20", '"resnet20"', "[1]"])
+def test_a_record_that_modlib_did_not_write_is_refused(model, tmp_path, architecture):
+    save_file(model.state_dict(), tmp_path / "w.safetensors", {"architecture": architecture})
+    with pytest.raises(ValueError, match="w.safetensors.* has a record of its architecture that modlib did not write"):
+        load_model("resnet20", weights=tmp_path / "w.safetensors")
+
+
 def change(state, key, value):
     return {k: v for k, v in {**state, key: value}.items() if v is not None}
 
@@ -90,6 +97,8 @@ def test_no_file_and_no_name(tmp_path):
         load_model("resnet20", weights=tmp_path)
     with pytest.raises(ValueError, match="unknown model 'resnet110x'; did you mean 'resnet110'"):
         load_model("resnet110x")
+    with pytest.raises(ValueError, match="unknown dataset 'mnist'"):
+        load_model("resnet20", "mnist")
     with pytest.raises(ValueError, match="no trained weights of 'resnet110' on 'tinyimagenet50' .*python -m modlib train"):
         load_model("resnet110", "tinyimagenet50")
 
