@@ -135,13 +135,13 @@ def half(record: Result | None) -> str:
 
 
 def plot_growth(record: Result) -> Figure:
-    """Time of whole curves over N on two logarithmic scales, and the floor: the bare products of the same features."""
+    """Time of whole curves over N on two logarithmic scales, and the bare products of the same features."""
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
     n = np.array(record.coords["n"])
     for i, (name, marker) in enumerate(zip(record.coords["network"], "osD^v", strict=False)):
-        seconds, floor = (record.at(value, network=name) for value in ("seconds", "product"))
+        seconds, product = (record.at(value, network=name) for value in ("seconds", "product"))
         axes.loglog(n, seconds, color=f"C{i}", marker=marker, label=f"{proper(name)}, whole curve")
-        axes.loglog(n, floor, color=f"C{i}", ls="--", label=f"{proper(name)}, bare products F Fᵀ")
+        axes.loglog(n, product, color=f"C{i}", ls="--", label=f"{proper(name)}, bare products F Fᵀ")
     axes.set_xticks(n, [f"{each:,}" for each in n])
     axes.minorticks_off()
     axes.set(xlabel="number of samples N", ylabel="seconds")

@@ -15,6 +15,11 @@ from modlib._checks import unknown
 from modlib.graph import DynamicGraph
 from modlib.modularity import modularity
 
+# Colour and marker of one curve after another; colours that colour-blind readers can tell apart (Wong 2011).
+STYLES = (
+    ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"), ("black", "X"),
+)  # fmt: skip
+
 
 def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -> Axes:
     """Modularity over layers.
@@ -30,9 +35,10 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
     for label, curve in curves.items():
         q = curve.mean if hasattr(curve, "mean") else curve.q
         depth = np.arange(1, len(q) + 1)
-        (line,) = ax.plot(depth, q, "o-", ms=4, label=label)
+        color, marker = STYLES[len(ax.lines) % len(STYLES)]
+        ax.plot(depth, q, color=color, marker=marker, ms=4, label=label)
         if hasattr(curve, "std"):
-            ax.fill_between(depth, q - curve.std, q + curve.std, color=line.get_color(), alpha=0.25, lw=0)
+            ax.fill_between(depth, q - curve.std, q + curve.std, color=color, alpha=0.25, lw=0)
     if paper is not None:
         ax.plot(np.arange(1, len(paper) + 1), paper, "--", color="0.4", label="paper")
     ax.set(xlabel="layer", ylabel="modularity Q", title=title, ylim=(min(0, ax.get_ylim()[0]), None))
@@ -61,7 +67,8 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
     if method == "tsne":
         init = "pca" if start is None else (1e-4 * start).astype(np.float32)  # the scale scikit-learn gives its PCA start
         pull = 12 if start is None else 1  # early exaggeration (12 is the default) would first tear up a given start
-        return TSNE(metric="cosine", init=init, random_state=seed, early_exaggeration=pull).fit_transform(x)
+        reach = min(30, (len(x) - 1) / 3)  # perplexity (30 is the default): three times as many neighbours are searched
+        return TSNE(perplexity=reach, metric="cosine", init=init, random_state=seed, early_exaggeration=pull).fit_transform(x)
     if method == "umap":
         try:
             from umap import UMAP  # compiles for seconds on import: only those who ask for it wait

@@ -123,6 +123,11 @@ def test_layout_is_by_direction_and_the_same_each_time(clusters):
     np.testing.assert_array_equal(layout(features), layout(features))
 
 
+@pytest.mark.parametrize("n", [4, 20])
+def test_a_few_points_have_a_layout_too(clusters, n):
+    assert np.isfinite(layout(clusters[1][:n])).all()
+
+
 def test_unknown_layout(clusters):
     with pytest.raises(ValueError, match="unknown layout method 'tsen'; did you mean 'tsne'"):
         layout(clusters[1], "tsen")
