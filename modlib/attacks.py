@@ -112,8 +112,8 @@ def attack(
         images: what to attack; ``x`` uint8, or floats in [0, 1].
         name: ``"fgsm"``, ``"pgd"``, ``"jsma"``, ``"cw"``, ``"onepixel"`` or ``"localsearch"``.
         protocol: ``"pixels"`` attacks pixels and clips to [0, 1]. ``"authors"`` attacks tensors normalised by
-            :data:`AUTHORS_STATISTICS` and clips those to [0, 1], as the authors' code does: most of a clean image does
-            not survive (:func:`clip_only`). That code also gives JSMA the true label as its target, so that JSMA does
+            :data:`modlib.attacks.AUTHORS_STATISTICS` and clips those to [0, 1], as the authors' code does: most of a clean image does
+            not survive (:func:`modlib.attacks.clip_only`). That code also gives JSMA the true label as its target, so that JSMA does
             nothing but clip.
         seed: of the random choices of PGD, OnePixel and LocalSearch.
         n: stop once so many images have changed class, and return the first n.
@@ -123,7 +123,7 @@ def attack(
             is killed, the last minute's may be lost.)
         implementation: ``"modlib"``, or ``"advertorch"`` for that package's with the same settings.
         progress: show a bar over the images, or over those that changed class if n are asked for.
-        **settings: of the attack, such as ``eps``; :data:`DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
+        **settings: of the attack, such as ``eps``; :data:`modlib.attacks.DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
             al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
 
     Raises:
@@ -215,7 +215,7 @@ def attack(
 def clip_only(images: Images) -> Images:
     """What the clip of the protocol ``"authors"`` leaves of images, without any attack, as float32 pixels.
 
-    A tensor normalised by :data:`AUTHORS_STATISTICS` and clipped to [0, 1] holds the pixels clipped to
+    A tensor normalised by :data:`modlib.attacks.AUTHORS_STATISTICS` and clipped to [0, 1] holds the pixels clipped to
     [mean, mean + std]: everything darker than the mean of its channel is gone.
 
     Raises:

@@ -55,7 +55,7 @@ class CurveDraws:
 
     @property
     def std(self) -> np.ndarray:
-        """(L,) standard deviation over the draws (of the sample: divided by draws - 1)."""
+        """(L,) standard deviation over the draws, of the sample, divided by draws - 1."""
         return self.q.std(0, ddof=1)
 
 
@@ -158,7 +158,7 @@ def curve_grid(
     draws overlap much, each pair of images is compared once for all draws and all N.
 
     Args:
-        images: the pool. Where it holds ``draws * n`` samples the draws are as in :func:`repeat_curves`; where it does
+        images: the pool. Where it holds ``draws * n`` samples the draws are as in :func:`modlib.repeat_curves`; where it does
             not, each draw is a random subset of its own. Such draws share images, so their spread is too small.
         n: numbers of samples N.
         k: numbers of neighbours, each smaller than every N.

@@ -63,7 +63,7 @@ def load_images(
             in turn).
         seed: draw the n at random, without replacement, by this seed.
         split: ``"sample"`` (CIFAR-10 only, and its default: the first 2,500 test images, embedded in modlib),
-            ``"test"`` or ``"train"`` (downloaded once and kept in :func:`cache_folder`). Of a folder: its subfolder.
+            ``"test"`` or ``"train"`` (downloaded once and kept in :func:`modlib.data.cache_folder`). Of a folder: its subfolder.
         size: height and width in pixels to which a folder's images are brought (shorter side, then the centre).
 
     Returns:
@@ -97,7 +97,7 @@ def cache_folder() -> Path:
 
 
 def writable_cache() -> Path:
-    """:func:`cache_folder`, made where it is missing; an OSError that says what to do where it cannot be written to."""
+    """:func:`modlib.data.cache_folder`, made where it is missing; an OSError that says what to do where it cannot be written to."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside, then rename: a reader never meets half a file, nor do two writers, of any machine."""
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -104,7 +104,7 @@ def knn_graph(features, k: int = 3, *, sketch: int | None = None, search: str = 
     """The cosine k-NN graph of N feature vectors (Eq. 3).
 
     Each node points to its k most similar others, itself excluded; the weight of the edge is the cosine similarity
-    r_j . r_k / (|r_j| |r_k|). Similarities that differ by less than 1e-12 are equal and go to the lower index;
+    ``r_j . r_k / (|r_j| |r_k|)``. Similarities that differ by less than 1e-12 are equal and go to the lower index;
     non-positive ones make no edge (weight 0).
 
     The search is exact: it multiplies in float32 and decides in float64 what float32 leaves in doubt, so that the
@@ -144,7 +144,7 @@ def knn_graphs(
     Where they overlap much, as draws and nested samples do, all pairs of vectors are multiplied once for all of them.
 
     Args:
-        features, k, sketch, search, seed: of :func:`knn_graph`; features in float16 are stored as they are and
+        features, k, sketch, search, seed: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
             multiplied in float32.
         samples: indices of feature vectors, an array of rising integers each; None is one sample of all.
 
@@ -152,7 +152,7 @@ def knn_graphs(
         one KnnGraph a sample, whose nodes are counted within the sample.
 
     Raises:
-        ValueError: as :func:`knn_graph`, and for samples that do not rise or leave 0 .. N - 1.
+        ValueError: as :func:`modlib.knn_graph`, and for samples that do not rise or leave 0 .. N - 1.
 
     >>> halves = knn_graphs([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], 1, [[0, 1], [2, 3]])
     >>> [graph.neighbors.tolist() for graph in halves]
@@ -206,7 +206,7 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
         x: (N, 3, H, W) images, uint8 or float in [0, 1].
         k: neighbours of each node.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: those of :func:`knn_graph` (``sketch``, ``search``, ``seed``), of :func:`modlib.iter_features`
+        **options: those of :func:`modlib.knn_graph` (``sketch``, ``search``, ``seed``), of :func:`modlib.iter_features`
             (``batch_size``, ``storage``, ``progress``), and these two:
         memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
             for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
@@ -242,7 +242,7 @@ def iter_graphs(
     """The k-NN graphs of several samples of the same images, layer after layer, from one pass through the network.
 
     Args:
-        samples: of :func:`knn_graphs`; all else is of :func:`dynamic_graph`.
+        samples: of :func:`knn_graphs`; all else is of :func:`modlib.dynamic_graph`.
 
     Yields:
         (layer name, one KnnGraph a sample)

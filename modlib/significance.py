@@ -16,7 +16,7 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     """Q of a graph under permuted labels: the graph and the sizes of the classes stay, all else is chance.
 
     Args:
-        graph: as of :func:`modlib.modularity`; a :class:`DynamicGraph` has the same permutations in every snapshot.
+        graph: as of :func:`modlib.modularity`; a :class:`modlib.DynamicGraph` has the same permutations in every snapshot.
         labels: (N,) integers >= 0 of at least two classes.
         repeats: number of permutations.
         seed: of the permutations.
@@ -104,7 +104,7 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     its list of neighbours. Lists must be long enough for that; of 40 neighbours about 20 are in a random half.
 
     Args:
-        graph: a :class:`KnnGraph` with (several times) more than k neighbours a node, or a :class:`DynamicGraph` of
+        graph: a :class:`modlib.KnnGraph` with (several times) more than k neighbours a node, or a :class:`modlib.DynamicGraph` of
             such, which has the same subsets in every snapshot.
         labels: (N,) integers >= 0 of at least two classes.
         k: neighbours in the graphs of the subsets.

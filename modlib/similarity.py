@@ -19,7 +19,7 @@ COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums b
 
 
 def modularity_difference(q) -> np.ndarray:
-    """D_ij = |Q_i - Q_j|: how much further apart the classes lie in one layer than in another.
+    """``D_ij = |Q_i - Q_j|``: how much further apart the classes lie in one layer than in another.
 
     Args:
         q: (L,) modularities, such as ``curve.q`` or the ``mean`` of :class:`modlib.CurveDraws`.
@@ -106,7 +106,7 @@ def linear_cka(
 
     Raises:
         ValueError: for a minibatch outside 4..N, a layer that gives all images the same features, and as
-            :func:`iter_features` does.
+            :func:`modlib.iter_features` does.
         MemoryError: if ``memory`` holds neither the kernels nor one layer.
 
     >>> import modlib

