@@ -25,7 +25,7 @@ def modularity_difference(q) -> np.ndarray:
         q: (L,) modularities, such as ``curve.q`` or the ``mean`` of :class:`modlib.CurveDraws`.
 
     Returns:
-        (L, L) float64, symmetric, zero on the diagonal. It needs no features of two layers at once: O(L^2).
+        (L, L) float64, symmetric, zero on the diagonal; in O(L^2), without the features of any layer.
 
     Raises:
         ValueError: if ``q`` is not a row of finite numbers.
