@@ -112,9 +112,9 @@ def attack(
         images: what to attack; ``x`` uint8, or floats in [0, 1].
         name: ``"fgsm"``, ``"pgd"``, ``"jsma"``, ``"cw"``, ``"onepixel"`` or ``"localsearch"``.
         protocol: ``"pixels"`` attacks pixels and clips to [0, 1]. ``"authors"`` attacks tensors normalised by
-            :data:`modlib.attacks.AUTHORS_STATISTICS` and clips those to [0, 1], as the authors' code does: most of a clean image does
-            not survive (:func:`modlib.attacks.clip_only`). That code also gives JSMA the true label as its target, so that JSMA does
-            nothing but clip.
+            :data:`modlib.attacks.AUTHORS_STATISTICS` and clips those to [0, 1], as the authors' code does: most of a clean
+            image does not survive (:func:`modlib.attacks.clip_only`). That code also gives JSMA the true label as its
+            target, so that JSMA does nothing but clip.
         seed: of the random choices of PGD, OnePixel and LocalSearch.
         n: stop once so many images have changed class, and return the first n.
         batch_size: images at a time.

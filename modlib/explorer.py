@@ -10,6 +10,7 @@ from torch import nn
 
 from modlib._checks import unknown
 from modlib._datasets import SPLITS
+from modlib._running import place
 from modlib.campaign import untrained
 from modlib.data import Images, load_images
 from modlib.graph import dynamic_graph
@@ -153,7 +154,7 @@ class Explorer(Widget):
                 steps = 0
                 done.append(_table(network, images[draw * n : (draw + 1) * n], layers))
                 which = {"model": model, "dataset": dataset, "weights": weights, "attack": "none"}
-                series = _computed(which, n, layers, reading, done, next(network.parameters()).device)
+                series = _computed(which, n, layers, reading, done, place(network)[0])
                 self.send({"kind": "series", "ticket": ticket, "series": series, "last": draw == draws - 1})
         finally:
             hook.remove()
@@ -186,8 +187,7 @@ def _first_curve(model: nn.Module, images: Images) -> dict:
     layers = layer_names(model)
     n = min(500, len(images))
     which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": "none"}
-    device = next((p.device for p in model.parameters()), "cpu")
-    return _computed(which, n, layers, "conv", [_table(model, images[:n], layers)], device)
+    return _computed(which, n, layers, "conv", [_table(model, images[:n], layers)], place(model)[0])
 
 
 def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: list[np.ndarray], device) -> dict:

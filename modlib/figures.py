@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from modlib import _figures_section5 as section5
+from modlib._running import place
 from modlib.attacks import ATTACKS, PROTOCOLS, attack, clip_only
 from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
 from modlib.curves import curve_grid
@@ -81,8 +82,7 @@ def measure_curves(
     }
     if len(images.classes) == model.architecture["num_classes"]:  # a folder of ImageNet's numbers its classes otherwise
         values["accuracy"] = ([], accuracy(model, images, progress=progress))
-    device = next(model.parameters()).device
-    return measurement("curves", settings, coords, values, device, images=images.name, **evidence)
+    return measurement("curves", settings, coords, values, place(model)[0], images=images.name, **evidence)
 
 
 def _trained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:

@@ -158,7 +158,7 @@ def knn_graphs(
     >>> [graph.neighbors.tolist() for graph in halves]
     [[[1], [0]], [[1], [0]]]
     """
-    x = features if isinstance(features, torch.Tensor) else torch.from_numpy(np.require(features, requirements="CW"))
+    x = as_tensor(features)
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     samples = _check_samples(samples, len(x))

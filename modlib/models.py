@@ -220,11 +220,10 @@ def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     kinds = convs if at == "conv" else (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
     free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
     linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
-    order = list(free)
-    if last := max((order.index(name) for name in order if isinstance(free[name], convs)), default=None):
-        # The classifier, from the first linear module behind the convolutions on, is no layer of the feature extractor.
-        head = next((order.index(name) for name in linear if order.index(name) > last), len(order))
-        free = {name: free[name] for name in order[:head]}
+    convolutions = [i for i, module in enumerate(free.values()) if isinstance(module, convs)]
+    heads = [i for i, module in enumerate(free.values()) if isinstance(module, nn.Linear) and convolutions and i > convolutions[-1]]
+    if heads:  # a linear module behind the convolutions begins the classifier, which is no layer of the feature extractor
+        free = dict(list(free.items())[: heads[0]])
     found = [name for name, module in free.items() if name in blocks or isinstance(module, kinds)] or linear[:-1]
     if not found:
         kinds = sorted({type(module).__name__ for module in modules.values()})

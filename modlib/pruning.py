@@ -281,10 +281,9 @@ def fine_tune(
     if dataset != model.architecture["dataset"]:
         raise ValueError(f"model is of {model.architecture['dataset']!r}; got dataset={dataset!r}")
     start = Path(folder) / "start.safetensors"
-    if (start.parent / "checkpoint.pt").exists() and start.exists():
-        if not same_weights(start, model):
-            raise ValueError(f"{start} holds other weights: a run of another network began there. Name another folder, or delete it")
-    else:
-        start.parent.mkdir(parents=True, exist_ok=True)
-        save_model(model, start)
+    begun = start.exists() and (start.parent / "checkpoint.pt").exists()
+    if begun and not same_weights(start, model):
+        raise ValueError(f"{start} holds other weights: a run of another network began there. Name another folder, or delete it")
+    start.parent.mkdir(parents=True, exist_ok=True)
+    save_model(model, start)
     return train(model.architecture["name"], dataset, recipe, folder=folder, weights=start, **options)
