@@ -1,6 +1,7 @@
 # make book    build the book: _build/html/book/index.html
 # make test    run the tests
-# Both make their environment (.venv) first. They need Python 3.11 or newer and a package index.
+# make lint    unused names, long lines and the like
+# Each makes its environment (.venv) first. It needs Python 3.11 or newer and a package index.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: env book test check-book pairs clean
+.PHONY: env book test lint check-book pairs clean
 .DEFAULT_GOAL := book
 
 env: $(READY)
@@ -28,6 +29,9 @@ book: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not browser"
+
+lint: $(READY)
+	$(BIN)/ruff check
 
 # The built book, and JupyterLab, in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
 check-book: $(READY)

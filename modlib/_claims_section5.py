@@ -25,8 +25,10 @@ def recorded_differences(folder) -> Differences:
 
 
 def layer_difference(differences: Differences) -> Iterator[tuple]:
-    rule = "layers across a border of stages differ more than layers as far apart inside one, by more than for 95 % of all other borders"
-    same = f"by 1 - CKA, {rule}; and it correlates by rank with the differences of Q, at equal distance in depth, with p < 0.05 (Mantel)"
+    rule = "layers across a border of stages differ more than layers as far apart inside one, "
+    rule += "by more than for 95 % of all other borders"
+    same = f"by 1 - CKA, {rule}; and it correlates by rank with the differences of Q, at equal distance in depth, "
+    same += "with p < 0.05 (Mantel)"
     for model, dq, cka in differences or [("resnets", None, None)]:
         tested = f"{model} on cifar10"
         said = "5.1", "the differences of modularity have a block structure", rule
@@ -73,9 +75,13 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
         yield *said, f"vgg11 on {dataset}", number, line.proportional if line else None
 
     said = "5.2", "the harder the data, the more a rise of Q is worth"
-    said += ("points lost for each unit of Q, by a line through zero: more on CIFAR-100 than on CIFAR-10, and their 95 % intervals lie apart",)
+    said += (
+        "points lost for each unit of Q, by a line through zero: more on CIFAR-100 than on CIFAR-10, "
+        "and their 95 % intervals lie apart",
+    )
     known = {dataset: line.per_q for dataset, line in lines.items() if line}
-    number = ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(dataset, *per_q) for dataset, per_q in known.items()) + ", alone" * (len(known) == 1)
+    number = ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(dataset, *per_q) for dataset, per_q in known.items())
+    number += ", alone" * (len(known) == 1)
     more = known["cifar100"][1] > known["cifar10"][2] if len(known) == 2 else None
     yield *said, "vgg11", number or "not measured", more
 

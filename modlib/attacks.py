@@ -123,8 +123,8 @@ def attack(
             is killed, the last minute's may be lost.)
         implementation: ``"modlib"``, or ``"advertorch"`` for that package's with the same settings.
         progress: show a bar over the images, or over those that changed class if n are asked for.
-        **settings: of the attack, such as ``eps``; :data:`modlib.attacks.DEFAULTS` has them all. They are AdverTorch 0.2.3's (Ding et
-            al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
+        **settings: of the attack, such as ``eps``; :data:`modlib.attacks.DEFAULTS` has them all. They are AdverTorch
+            0.2.3's (Ding et al. 2019) but for the 200 iterations of CW, which are the authors' (AdverTorch: 10,000).
 
     Raises:
         ValueError: for an unknown attack, protocol or setting, pixels outside [0, 1], labels outside the classes, or a
@@ -277,7 +277,11 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
     cudnn = torch.backends.cudnn
     try:
         model.requires_grad_(False)
-        with evaluating(model), torch.enable_grad(), cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        with (
+            evaluating(model),
+            torch.enable_grad(),
+            cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
             yield
     finally:
         for parameter in asking:

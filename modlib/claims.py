@@ -89,7 +89,8 @@ def _rise(curves: Curves) -> Iterator[tuple]:
 def _plateaus_with_depth(curves: Curves) -> Iterator[tuple]:
     claim = "the deeper the network, the more of its layers degrade or stay on a plateau"
     for family, members, deep in (("VGG", tuple(VGG), True), ("ResNet", tuple(RESNET), False), ("thin ResNet", THIN, False)):
-        rule = f"share of layers{' of the deeper half' if deep else ''} on a plateau: from the shallowest to the deepest network it grows"
+        where = " of the deeper half" if deep else ""
+        rule = f"share of layers{where} on a plateau: from the shallowest to the deepest network it grows"
         for dataset in DATASETS:
             found = [(m, curves[m, dataset]) for m in members if (m, dataset) in curves]
             share = {m: plateau_share(q, after=len(q) // 2 if deep else 1) for m, q in found}
@@ -101,7 +102,11 @@ def _plateaus_with_depth(curves: Curves) -> Iterator[tuple]:
 
 
 def _plateaus_with_data(curves: Curves) -> Iterator[tuple]:
-    said = "4.1", "plateaus vanish as the data get harder", "share of layers of the deeper half on a plateau: it falls with each dataset"
+    said = (
+        "4.1",
+        "plateaus vanish as the data get harder",
+        "share of layers of the deeper half on a plateau: it falls with each dataset",
+    )
     for model in ("vgg16", "vgg19"):
         found = [(d, curves[model, d]) for d in DATASETS if (model, d) in curves]
         share = {d: plateau_share(q, after=len(q) // 2) for d, q in found}
@@ -127,7 +132,11 @@ def _recorded_trainings(folder) -> Trainings:
 
 
 def _training(trainings: Trainings) -> Iterator[tuple]:
-    shallow = "4.3", "Q of shallow layers hardly changes in training", "Q of the first layer spans less than a quarter of what that of the last spans"
+    shallow = (
+        "4.3",
+        "Q of shallow layers hardly changes in training",
+        "Q of the first layer spans less than a quarter of what that of the last spans",
+    )
     deep = "4.3", "Q of deep layers follows the accuracy", "rank correlation over the epochs > 0, p < 0.05"
     for model, q, accuracy in trainings:
         first, last = np.ptp(q[:, 0]), np.ptp(q[:, -1])
@@ -161,7 +170,11 @@ def _recorded_attacks(folder) -> Attacks:
 
 
 def _adversarial(attacks: Attacks) -> Iterator[tuple]:
-    lower = "4.2", "adversarial curves peak lower", f"the highest Q is at least {TIE} below that of the clean images, for every attack"
+    lower = (
+        "4.2",
+        "adversarial curves peak lower",
+        f"the highest Q is at least {TIE} below that of the clean images, for every attack",
+    )
     falls = proper(" > ".join(", ".join(names) for names in ORDER))
     order = "4.2", "the attacks end in one order", f"Q of the last layer: {falls}; less than {TIE} apart is a tie"
     for network, curves in attacks.items():
@@ -201,10 +214,22 @@ def _recorded_settings(folder) -> Settings:
 
 def _ablation(settings: Settings) -> Iterator[tuple]:
     early = "4.4", "a smaller N lowers the early layers", "rank correlation of N and the mean Q of the shallower half > 0, p < 0.05"
-    late = "4.4", "N matters less in the last layer", "over N, Q of the last layer spans less than half of what the shallower half spans on average"
+    late = (
+        "4.4",
+        "N matters less in the last layer",
+        "over N, Q of the last layer spans less than half of what the shallower half spans on average",
+    )
     small = "4.4", "k hardly changes Q", "from k = 3 to 11, Q of no layer spans more than 0.05"
-    order = "4.4", "N and k keep the tendency of the curve", "rank correlation with the curve at N = 500, k = 3 at least 0.9, for every N, and k from 3 to 11"
-    large = "A.3", "a large k keeps the tendency of the curve", "rank correlation with the curve at k = 3 at least 0.9, for every k above 11"
+    order = (
+        "4.4",
+        "N and k keep the tendency of the curve",
+        "rank correlation with the curve at N = 500, k = 3 at least 0.9, for every N, and k from 3 to 11",
+    )
+    large = (
+        "A.3",
+        "a large k keeps the tendency of the curve",
+        "rank correlation with the curve at k = 3 at least 0.9, for every k above 11",
+    )
     for model, axes in settings.items():
         n, k = axes["n"], {value: q for value, q in axes["k"].items() if 3 <= value <= 11}
         beyond = {value: q for value, q in axes["k"].items() if value > 11}
@@ -227,7 +252,9 @@ def _ablation(settings: Settings) -> Iterator[tuple]:
 
 def _agreement(groups) -> tuple[str, bool]:
     """The lowest rank correlation of curves with the one they are compared with; whether it is at least 0.9."""
-    found = [(stats.spearmanr(q, base).statistic, f"{name} = {value}") for curves, base, name in groups for value, q in curves.items()]
+    found = [
+        (stats.spearmanr(q, base).statistic, f"{name} = {value}") for curves, base, name in groups for value, q in curves.items()
+    ]
     least, where = min(found)
     return f"correlation at least {least:.2f} ({where})", bool(least >= 0.9)
 

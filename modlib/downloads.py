@@ -71,7 +71,9 @@ def fetch(name: str, folder: Path, door: str | None = None, archive: str | Path 
     if archive is not None:
         readers = {"cifar100": _cifar100_folders, "tinyimagenet50": _tiny_imagenet}
         if name not in readers:
-            raise ValueError(f"archive={str(archive)!r}: only {' and '.join(readers)} are read from an archive; leave it out for {name}")
+            raise ValueError(
+                f"archive={str(archive)!r}: only {' and '.join(readers)} are read from an archive; leave it out for {name}"
+            )
         return readers[name](Path(archive))
     if door is not None and door not in doors:
         raise unknown(f"door to {name}", door, doors)
@@ -142,7 +144,9 @@ def _cifar100_folders(archive: Path) -> Fetched:
                 f"{archive} does not hold CIFAR-100: {each} {split} images are expected in {split}/CLASS/*.png for each of 100 "
                 f"classes; it has {len(counts)} classes, of which {len(wrong)} are wrong ({', '.join(wrong[:3])})"
             )
-        x = np.stack([_pixels(found[split][c][file]) for c in tqdm(classes, f"decoding {split}") for file in sorted(found[split][c])])
+        x = np.stack(
+            [_pixels(found[split][c][file]) for c in tqdm(classes, f"decoding {split}") for file in sorted(found[split][c])]
+        )
         order = np.random.default_rng(0).permutation(len(x))
         sets[split] = (x[order], np.repeat(np.arange(100), each)[order])
     pixels, expected = sets["train"][0], DATASETS["cifar100"]

@@ -209,7 +209,9 @@ FIGURES = {
     "fig6a": Figure("attack", _ATTACKED, _attack_settings, _attack, _attack_variants),
     "strength": Figure("attack", _ATTACKED, _attack_settings, _attack, _strength_variants),
     "fig6b": Figure("training", _PAIR, Campaign.training, _training, epochs=30),
-    "fig8": Figure("similarity", [(m, "cifar10") for m in ("resnet56", "vgg19", "resnet152", "vgg11")], Campaign.settings, section5.similarity),
+    "fig8": Figure(
+        "similarity", [(m, "cifar10") for m in ("resnet56", "vgg19", "resnet152", "vgg11")], Campaign.settings, section5.similarity
+    ),
     "fig9": Figure("pruning", _FIG9, section5.pruning_settings, section5.pruning, section5.pruning_variants),
     "fig10": Figure("pruning", _VGG11, section5.pruning_settings, section5.pruning, section5.pruning_variants),
     "table1": Figure("pruning", [("resnet56", "cifar10")], section5.pruning_settings, section5.pruning, section5.table1_variants),

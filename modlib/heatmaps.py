@@ -9,7 +9,7 @@ import numpy as np
 from modlib.charts import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
 from modlib.graph import DynamicGraph
 from modlib.models import MODELS
-from modlib.report import MISSING, proper
+from modlib.report import MISSING
 from modlib.reproduction import best_record
 from modlib.results import FOLDER, paper_values
 from modlib.similarity import modularity_difference, shared_edges

@@ -22,11 +22,9 @@ from modlib.results import Result
 from modlib.training import Recipe, train
 from modlib.zoo import same_weights, save_model
 
-__all__ = [
-    *("Plan", "find_redundant", "rise_plan", "random_plan", "l1_plan"),  # which layers
-    *("removable", "prune", "fine_tune"),  # a network without them
-    *("Cost", "cost", "layer_costs", "seconds"),  # what it costs
-]
+__all__ = ["Plan", "find_redundant", "rise_plan", "random_plan", "l1_plan"]  # which layers
+__all__ += ["removable", "prune", "fine_tune"]  # a network without them
+__all__ += ["Cost", "cost", "layer_costs", "seconds"]  # what it costs
 CONFIDENCE = 0.95  # that a layer's rise is within the tolerance, before it is removed
 
 

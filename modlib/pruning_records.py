@@ -56,7 +56,7 @@ def variants(folder=FOLDER, *, longest: bool = True, **settings) -> pd.DataFrame
 
 
 def longest_training(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each variant in a table of :func:`variants` or :func:`printed`, the row of the longest training on; sorted as the table is."""
+    """Of each variant in a table of :func:`variants` or :func:`printed`, the row of the longest training on, in its order."""
     return table.drop_duplicates(_KEY, keep="last", ignore_index=True)
 
 

@@ -79,8 +79,9 @@ def todo(figure: str, folder=FOLDER) -> str:
         records = (best_record(experiment, model, dataset, folder) for experiment in (chosen.experiment, "curves"))
         like = next((r for r in records if r), None)
     return (
-        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. Next in order of priority: "
-        f"{proper(f'{model} on {dataset}')}.\n\n```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
+        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. "
+        f"Next in order of priority: {proper(f'{model} on {dataset}')}.\n\n"
+        f"```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from modlib._checks import whole_number
-from modlib.graph import DynamicGraph, KnnGraph
+from modlib.graph import DynamicGraph
 from modlib.modularity import _edges, check_labels, modularity
 
 CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result

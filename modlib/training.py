@@ -136,7 +136,9 @@ def train(
             row = run.one_epoch(batches, epoch, progress)
         except torch.OutOfMemoryError:
             half = max(1, recipe.batch_size // 2)
-            raise MemoryError(f"batch_size={recipe.batch_size} does not fit in the memory of {device}; try batch_size={half}") from None
+            raise MemoryError(
+                f"batch_size={recipe.batch_size} does not fit in the memory of {device}; try batch_size={half}"
+            ) from None
         row["test_accuracy"] = accuracy(run.model, test_set, progress=progress)
         curve = modularity_curve(run.model, sample.x, sample.y, k=3)
         row["q"], row["layers"] = curve.q.tolist(), list(curve.layers)

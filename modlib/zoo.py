@@ -161,7 +161,9 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     except json.JSONDecodeError:
         record = "not JSON"
     if record and not (isinstance(record, dict) and "name" in record):
-        raise ValueError(f"weights={str(path)!r} has a record of its architecture that modlib did not write; save it with save_model")
+        raise ValueError(
+            f"weights={str(path)!r} has a record of its architecture that modlib did not write; save it with save_model"
+        )
     if record and record["name"] != name:
         raise ValueError(f"weights={str(path)!r} are of {record['name']!r}, not of {name!r}; load them under that name")
     model = build_model(**record) if record else build_model(name, dataset, **architecture)

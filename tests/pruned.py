@@ -20,7 +20,14 @@ def pruned_record(folder, model, criterion, removed, lost, *, start="inherited",
     names = removed if isinstance(removed, (list, tuple)) else layer_names(network)[-removed:]
     shorter = prune(network, names)
     settings = {"recipe": "fast", "epochs": 15, "seed": 0, "tune_epochs": 3, "scale": "full", **settings}
-    settings |= {"model": model, "dataset": dataset, "weights": "trained", "criterion": criterion, "count": len(names), "start": start}
+    settings |= {
+        "model": model,
+        "dataset": dataset,
+        "weights": "trained",
+        "criterion": criterion,
+        "count": len(names),
+        "start": start,
+    }
     costs = [cost(each) for each in (network, shorter)]
     layers = layer_names(shorter)
     values = {

@@ -12,4 +12,6 @@ def record(folder, q, model="vgg11", dataset="cifar10", weights="trained", recip
     draws = np.stack([np.asarray(q) - 0.005, np.asarray(q) + 0.005])
     coords = {"n": [500, 1000], "k": [1, 3], "draw": [1, 2], "layer": layers, "conv": layers, "relu": layers[::-1]}
     values = {"q": (["n", "k", "draw", "layer"], np.broadcast_to(draws, (2, 2, *draws.shape))), "accuracy": ([], 91.0)}
-    return write_result(measurement("curves", settings, coords, values), folder / f"{model}{dataset}{weights}{recipe}{epochs}{scale}.json")
+    return write_result(
+        measurement("curves", settings, coords, values), folder / f"{model}{dataset}{weights}{recipe}{epochs}{scale}.json"
+    )

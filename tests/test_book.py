@@ -311,7 +311,7 @@ def test_theme_button_redraws_and_keeps_the_controls(browser, home, name):
         page.wait_for_timeout(50)
         wait_until_drawn(page)
         assert page.evaluate(read) == values
-        assert all(box.evaluate(PICTURE) != was for box, was in zip(boxes, before))
+        assert all(box.evaluate(PICTURE) != was for box, was in zip(boxes, before, strict=True))
 
 
 def test_search_finds_a_chapter(browser, home):

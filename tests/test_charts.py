@@ -153,7 +153,10 @@ def pairs(rng):
     graph = DynamicGraph(tuple("abcde"), tuple(knn_graph(x + i * rng.random((30, 4)), k=3) for i in range(5)))
     cka = 1 - abs(np.subtract.outer(range(5), range(5))) / 10
     whole = Layers(tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.3, 0.2, 0.6, 0.8]), cka)
-    return {"whole": whole.with_graphs(graph, np.arange(30) % 3), "short": Layers(("p", "q"), np.array([0, 1]), np.array([0.2, 0.5]))}
+    return {
+        "whole": whole.with_graphs(graph, np.arange(30) % 3),
+        "short": Layers(("p", "q"), np.array([0, 1]), np.array([0.2, 0.5])),
+    }
 
 
 def said(chart, **params) -> str:

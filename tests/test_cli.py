@@ -97,12 +97,15 @@ def test_a_folders_images_get_the_size_that_the_network_is_used_to(modlib_, tmp_
         for i in range(3):
             Image.fromarray(rng.integers(0, 256, (250, 240, 3), dtype=np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
     status, _, err = modlib_(
-        "curve", "resnet18", "--weights", file, "--dataset", tmp_path / "pets", "--n", 6, "--layers", "conv1", "--json", record, *options
-    )
+        "curve", "resnet18", "--weights", file, "--dataset", tmp_path / "pets", "--n", 6, "--layers", "conv1",
+        "--json", record, *options,
+    )  # fmt: skip
     assert status == 0, err
     images = modlib.load_images(tmp_path / "pets", size=width)
     assert read_result(record).settings["size"] == width
-    assert read_result(record)["q"] == pytest.approx(modlib.modularity_curve(network, images.x, images.y, layers=["conv1"]).q, abs=1e-6)
+    assert read_result(record)["q"] == pytest.approx(
+        modlib.modularity_curve(network, images.x, images.y, layers=["conv1"]).q, abs=1e-6
+    )
 
 
 def test_as_a_program(monkeypatch, weights, tmp_path):
@@ -129,7 +132,8 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["curve", "resnet20", "--weights", "WEIGHTS", "--k", "0"], "k must be a whole number in 1..499; got k=0"),
     (["curve", "resnet20", "--n", "0"], "n must be a whole number in 1..2500; got n=0"),
     (["curve", "resnet20", "--n", "3000"], "n must be a whole number in 1..2500; got n=3000"),
-    (["curve", "resnet20", "--weights", "WEIGHTS", "--layers", "conv1,layr3.2"], "unknown layer 'layr3.2'; did you mean 'layer3.2'?"),
+    (["curve", "resnet20", "--weights", "WEIGHTS", "--layers", "conv1,layr3.2"],
+     "unknown layer 'layr3.2'; did you mean 'layer3.2'?"),
     (["curve", "resnet56", "--weights", "WEIGHTS"], "are of 'resnet20', not of 'resnet56'"),
     (["curve", "resnet20", "--weights", "none.safetensors"], "no such file"),
     (["curve", "resnet20", "--weights", "/"], "is not a whole safetensors file"),
@@ -141,7 +145,8 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["train", "resnet20", "--recipe", "fats"], "unknown recipe 'fats'; did you mean 'fast'?"),
     (["train", "resnet20", "--epochs", "0"], "epochs must be a whole number of at least 1; got epochs=0"),
     (["train", "resnet20", "--dataset", "imagenett"], "unknown dataset 'imagenett'; did you mean 'imagenet'?"),
-    (["prune", "resnet20", "--weights", "WEIGHTS", "--dataset", "/", "--epochs", "1"], "--epochs trains on a dataset with a training set: cifar10"),
+    (["prune", "resnet20", "--weights", "WEIGHTS", "--dataset", "/", "--epochs", "1"],
+     "--epochs trains on a dataset with a training set: cifar10"),
     (["data", "cifar11"], "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (["data", "cifar10", "--door", "nmp"], "unknown door to cifar10 'nmp'; did you mean 'npm'?"),
     (["embed", "no-run"], "No such file"),
@@ -246,7 +251,9 @@ def test_what_train_writes_curve_reads(modlib_, tmp_path, tiny_cifar):
 
 def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     x, y = np.zeros((4, 3, 32, 32), np.uint8), np.arange(4)
-    monkeypatch.setattr("modlib.data.fetch", lambda name, folder, door, archive: ({"train": (x, y), "test": (x, y)}, list("abcd"), ""))
+    monkeypatch.setattr(
+        "modlib.data.fetch", lambda name, folder, door, archive: ({"train": (x, y), "test": (x, y)}, list("abcd"), "")
+    )
     monkeypatch.setenv("MODLIB_DATA", str(tmp_path / "cache"))
     status, out, _ = modlib_("data", "cifar100")
     assert status == 0

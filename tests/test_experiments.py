@@ -38,7 +38,9 @@ def go(tmp_path):
 
 def test_the_first_networks_are_the_most_telling_and_none_is_forgotten():
     assert FIGURES["fig4"].networks[:5] == [(m, "cifar10") for m in ("vgg16", "resnet18", "vgg11", "resnet56", "vgg19")]
-    printed = {(model, dataset.replace("imagenet50", "tinyimagenet50")) for model, dataset in (c.split("/") for c in paper_values("fig4"))}
+    printed = {
+        (model, dataset.replace("imagenet50", "tinyimagenet50")) for model, dataset in (c.split("/") for c in paper_values("fig4"))
+    }
     assert printed <= set(FIGURES["fig4"].networks) and len(set(FIGURES["fig4"].networks)) == len(FIGURES["fig4"].networks)
     assert {model for model, _ in FIGURES["fig6b"].networks} == set(paper_values("fig6b"))
 
@@ -131,7 +133,9 @@ def test_out_of_time_goes_on_later(go, monkeypatch):
     assert go("fig4") == [("resnet20", "cifar10", "measured")]
 
 
-@pytest.mark.parametrize("error", [OSError("no host"), MemoryError("batch_size=128 does not fit"), FloatingPointError("no longer finite")])
+@pytest.mark.parametrize(
+    "error", [OSError("no host"), MemoryError("batch_size=128 does not fit"), FloatingPointError("no longer finite")]
+)
 def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
     whole = training._Run.one_epoch
 

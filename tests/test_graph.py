@@ -85,7 +85,9 @@ def test_panel_size_does_not_change_the_graph(monkeypatch, panel, k):
 def test_neighbours_do_not_depend_on_how_the_work_is_divided(monkeypatch, rng, panel, slice_, leaf):
     """Copies, near copies and features that float32 cannot tell apart: all that rounding could decide."""
     x = rng.random((12, 300)).astype(np.float32)
-    x = np.concatenate([x, x[::2], x + np.float32(1e-4) * rng.random(x.shape).astype(np.float32), 3 * x[:5], np.tile(x[0], (20, 1))])
+    x = np.concatenate(
+        [x, x[::2], x + np.float32(1e-4) * rng.random(x.shape).astype(np.float32), 3 * x[:5], np.tile(x[0], (20, 1))]
+    )
     for name, value in {"PANEL_BYTES": panel, "SLICE": slice_, "LEAF": leaf}.items():
         monkeypatch.setattr(modlib.search, name, value)
     for k in (1, 3, 12, len(x) - 1):

@@ -175,7 +175,10 @@ def test_seed_gives_the_weights():
 
 
 def test_depths_may_be_numbers_of_numpy():
-    assert build_model("resnet56", stages=np.array([2, 3, 6]).tolist()).architecture == build_model("resnet56", stages=tuple(np.array([2, 3, 6]))).architecture
+    assert (
+        build_model("resnet56", stages=np.array([2, 3, 6]).tolist()).architecture
+        == build_model("resnet56", stages=tuple(np.array([2, 3, 6]))).architecture
+    )
     assert type(build_model("vgg11", stages=[np.int64(512), "M"]).architecture["stages"][0]) is int
 
 

@@ -158,7 +158,15 @@ def test_caveats_name_figures_as_the_paper_does():
 def test_a_curve_whose_record_has_no_accuracy_leaves_it_out(tmp_path):
     q = paper_values("fig6a")["vgg16"]["fgsm"]
     layers = [str(i) for i in range(len(q))]
-    settings = {"model": "vgg16", "dataset": "cifar10", "scale": "full", "recipe": "fast", "epochs": 9, "attack": "fgsm", "protocol": "authors"}
+    settings = {
+        "model": "vgg16",
+        "dataset": "cifar10",
+        "scale": "full",
+        "recipe": "fast",
+        "epochs": 9,
+        "attack": "fgsm",
+        "protocol": "authors",
+    }
     coords = {"n": [500], "k": [3], "layer": layers, "conv": layers}
     write_result(measurement("attack", settings, coords, {"q": (["n", "k", "layer"], [[q]])}), tmp_path / "a.json")
     table, _ = report.beside("fig6a", tmp_path)

@@ -74,7 +74,9 @@ def test_what_was_found_is_the_callers_own(tmp_path):
 
 
 def test_numbers_of_numpy_are_written_as_any(tmp_path):
-    made = measurement("curve", {"how": {"eps": np.float32(0.5)}}, {}, {}, accuracy=np.float64(0.25), sizes=(np.int64(3), np.arange(2)))
+    made = measurement(
+        "curve", {"how": {"eps": np.float32(0.5)}}, {}, {}, accuracy=np.float64(0.25), sizes=(np.int64(3), np.arange(2))
+    )
     again = read_result(write_result(made, tmp_path / "r.json"))
     assert again.settings == {"how": {"eps": 0.5}} and (again.evidence["accuracy"], again.evidence["sizes"]) == (0.25, [3, [0, 1]])
 

@@ -339,7 +339,8 @@ def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
     (dict(dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (dict(epochs=0), "epochs must be .* got epochs=0"),
     (dict(recipe=replace(SMALL, schedule="cosine")), "unknown schedule of the recipe 'cosine'.* Known: steps, one-cycle"),
-    (dict(data=[Images(np.zeros((9, 3, 32, 32), np.float32), np.arange(9), ("a",) * 9, "mine")] * 2), "data must be uint8 images; got float32 in 'mine'"),
+    (dict(data=[Images(np.zeros((9, 3, 32, 32), np.float32), np.arange(9), ("a",) * 9, "mine")] * 2),
+     "data must be uint8 images; got float32 in 'mine'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(data, tmp_path, arguments, says):
     with pytest.raises(ValueError, match=says):
