@@ -1,25 +1,27 @@
 """The paper's figures and tables: which networks each needs, and how each of its records is measured."""
 
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from modlib import _figures_section5 as section5
 from modlib._running import place
-from modlib.attacks import ATTACKS, PROTOCOLS, attack, clip_only
+from modlib.attacks import ATTACKS, PROTOCOLS, Attacked, attack, clip_only
 from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
-from modlib.curves import curve_grid
+from modlib.curves import curve_grid, modularity_curve
 from modlib.data import Images, load_images
 from modlib.graph import iter_graphs
 from modlib.keras_weights import PACKAGE
-from modlib.models import RESNET
+from modlib.models import RESNET, layer_names
 from modlib.modularity import modularity
-from modlib.pruning import cost
+from modlib.pruning import cost, fine_tune
 from modlib.results import Result, measurement
-from modlib.training import accuracy
+from modlib.training import RECIPES, accuracy
 from modlib.zoo import load_model
 
 Network = tuple[str, str]  # model, dataset
@@ -163,17 +165,9 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         clean, attacked = images[:largest], clip_only(images[:largest])
     else:
         options = {"eps": settings["eps"]} if "eps" in settings else {}
-        options["batch_size"] = 25 if campaign.device.type == "cpu" else 500
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for: the record says so
-            found = attack(
-                network, images, settings["attack"], protocol=settings["protocol"], n=min(largest, len(images)),
-                seed=campaign.seed, max_minutes=minutes, progress=campaign.progress,
-                resume=campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz", **options,
-            )  # fmt: skip
-        if not found.complete:
-            raise OutOfTime(f"{len(found.images)} of {largest} attacked images found")
-        if not len(found.images):
-            raise ValueError(f"no image changed class among the {found.correct} that were classified correctly")
+        resume = campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz"
+        how = settings["attack"], settings["protocol"]
+        found = _changed(campaign, network, images, *how, largest, minutes, resume, **options)
         clean, attacked = images[found.index], found.images
         distances = {name: float(np.median(getattr(found, name))) for name in ("l0", "l2", "linf")}
         values = {name: ([], value) for name, value in {"success": found.success_rate, **distances}.items()}
@@ -193,6 +187,66 @@ def _attack(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     return measurement("attack", settings, coords, values, campaign.device, images=images.name, **evidence)
 
 
+def _changed(
+    campaign: Campaign, network: nn.Module, images: Images, name: str, protocol: str, n: int, minutes: float | None, resume: Path,
+    **options,
+) -> Attacked:  # fmt: skip
+    """The first n images that an attack changes, or all of them that there are; an error if there is none."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for: the record says so
+        found = attack(
+            network, images, name, protocol=protocol, n=min(n, len(images)), seed=campaign.seed, max_minutes=minutes,
+            batch_size=25 if campaign.device.type == "cpu" else 500, progress=campaign.progress, resume=resume, **options,
+        )  # fmt: skip
+    if not found.complete:
+        raise OutOfTime(f"{len(found.images)} of {n} attacked images found")
+    if not len(found.images):
+        raise ValueError(f"no image changed class among the {found.correct} that were classified correctly")
+    return found
+
+
+# ------------------------------------------------------------------------ does PGD's place in Fig. 6a hang on smoothing?
+
+SMOOTHINGS = (0.0, 0.1)  # of the labels, in a short training on: none, as in the paper's code, and ours
+
+
+def _smoothing_variants(model: str) -> list[str]:
+    return [str(each) for each in SMOOTHINGS]
+
+
+def _smoothing_settings(campaign: Campaign, unit: Unit) -> dict:
+    return campaign.settings(unit, smoothing=float(unit.variant), tune_epochs=campaign.tune_epochs)
+
+
+def _smoothing(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+    """PGD in both protocols on a network that was trained on with labels smoothed so far, else by the same recipe."""
+    begun = time.monotonic()
+
+    def left() -> float | None:
+        return None if minutes is None else minutes - (time.monotonic() - begun) / 60
+
+    network, _, weights = campaign.trained(unit, minutes)
+    settings, images = _smoothing_settings(campaign, unit), campaign.test_images(unit.dataset)
+    recipe = replace(RECIPES[campaign.recipe], label_smoothing=settings["smoothing"])
+    folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tune_epochs}"
+    campaign.train(unit, left(), folder, lambda **how: fine_tune(network, **how | {"recipe": recipe}), campaign.tune_epochs)
+    tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
+    found = [_changed(campaign, tuned, images, "pgd", each, 500, left(), folder / f"pgd-{each}.npz") for each in PROTOCOLS]
+
+    def curves(sides: list[np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+        q = [modularity_curve(tuned, x, each.images.y).q for x, each in zip(sides, found, strict=True)]
+        return ["protocol", "layer"], q
+
+    values = {
+        "q": curves([each.images.x for each in found]),
+        "clean": curves([images.x[each.index] for each in found]),
+        "success": (["protocol"], [each.success_rate for each in found]),
+        "n": (["protocol"], [len(each.images) for each in found]),
+        "accuracy": ([], accuracy(tuned, images)),
+    }
+    coords = {"protocol": list(PROTOCOLS), "layer": layer_names(tuned)}
+    return measurement("smoothing", settings, coords, values, campaign.device, k=3, images=images.name, stored=weights)
+
+
 # ------------------------------------------------------------------------------------------------------- all of them
 
 _NINE = ("vgg16", "resnet18", "vgg11", "vgg19", "vgg13", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -208,6 +262,7 @@ FIGURES = {
     "fig5": Figure("curves", [(m, "imagenet") for m in RESNET], _imagenet_settings, _imagenet_curves, _imagenet_variants),
     "fig6a": Figure("attack", _ATTACKED, _attack_settings, _attack, _attack_variants),
     "strength": Figure("attack", _ATTACKED, _attack_settings, _attack, _strength_variants),
+    "smoothing": Figure("smoothing", _ATTACKED, _smoothing_settings, _smoothing, _smoothing_variants),
     "fig6b": Figure("training", _PAIR, Campaign.training, _training, epochs=30),
     "fig8": Figure(
         "similarity", [(m, "cifar10") for m in ("resnet56", "vgg19", "resnet152", "vgg11")], Campaign.settings, section5.similarity

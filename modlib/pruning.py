@@ -264,10 +264,10 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
 def fine_tune(
     model: nn.Module, dataset: str = "cifar10", recipe: str | Recipe = "fast", *, folder: str | Path, **options
 ) -> Result:
-    """Train a pruned network on from the weights it has, which are kept as ``folder/start.safetensors``.
+    """Train a network on, such as a pruned one, from the weights it has, which are kept as ``folder/start.safetensors``.
 
     Args:
-        model: of :func:`prune`, made from one of modlib's; it is not changed.
+        model: one of modlib's, or of :func:`prune` made from one; it is not changed.
         folder: of the run, which the same call resumes; afterwards it holds ``model.safetensors``.
         **options: of :func:`modlib.training.train` (``epochs``, ``seed``, ``device``, ``max_minutes``, ``data``, ...).
 

@@ -92,7 +92,7 @@ def _unit(record: Result) -> tuple[str, str, str] | None:
         return None
     if s["dataset"] == "imagenet":
         return s["model"], s["dataset"], s["weights"]
-    kinds = ("attack", "protocol") if "attack" in s else ("criterion", "count", "start") if "criterion" in s else ()
+    kinds = next((each for each in (("attack", "protocol"), ("criterion", "count", "start"), ("smoothing",)) if each[0] in s), ())
     strength = [f"{255 * s['eps']:g}"] if "eps" in s else []
     return s["model"], s["dataset"], "-".join([*(str(s[key]) for key in kinds), *strength])
 
