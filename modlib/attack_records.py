@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from modlib.attacks import ATTACKS, PROTOCOLS
-from modlib.figures import STRENGTHS
+from modlib.figures import SMOOTHINGS, STRENGTHS
 from modlib.report import proper
 from modlib.reproduction import K, best_record
 from modlib.results import FOLDER, Result
@@ -38,6 +38,16 @@ def strengths(model: str, folder=FOLDER) -> dict[str, dict[float, Result]]:
             records[eps] = records.get(eps) or usual
         found[name] = {eps: records[eps] for eps in sorted(records) if records[eps]}
     return {name: records for name, records in found.items() if records}
+
+
+def smoothed(model: str, folder=FOLDER) -> dict[float, Result]:
+    """Smoothing of the labels -> record of PGD on the network trained on so, for as many epochs each.
+
+    >>> smoothed("vgg19")  # not measured
+    {}
+    """
+    found = {each: best_record("smoothing", model, "cifar10", folder, smoothing=each) for each in SMOOTHINGS}
+    return {each: record for each, record in found.items() if record}
 
 
 def curves(record: Result) -> tuple[np.ndarray, np.ndarray]:

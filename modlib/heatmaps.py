@@ -66,6 +66,7 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
     Raises:
         ValueError: without a network.
 
+    >>> from modlib.report import proper
     >>> chart = layer_pairs({proper(model): layers for model, layers in recorded_layers().items()})
     >>> chart.to_dict()["name"]
     'pairs'

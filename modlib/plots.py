@@ -124,7 +124,7 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         a = triu(graph[name].adjacency()).tocoo()
         kept = np.zeros(a.nnz, bool) if before is None else before.tocsr()[a.row, a.col] > 0
         lines = LineCollection(
-            xy[np.column_stack([a.row, a.col])], linewidths=0.5 + 2.5 * a.data, colors=np.where(kept, "0.25", "0.75")
+            xy[np.column_stack([a.row, a.col])], linewidths=0.5 + 2.5 * a.data, colors=np.where(kept, "0.25", "0.75").tolist()
         )
         ax.add_collection(lines)
         for c in np.unique(labels):

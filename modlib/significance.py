@@ -118,7 +118,8 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     Raises:
         ValueError: for bad labels, ``size`` not in k + 1 .. N, lists too short, or a subset without edges.
 
-    >>> graph = KnnGraph(np.array([[1, 2], [0, 2], [1, 0]]), np.ones((3, 2)))
+    >>> import modlib
+    >>> graph = modlib.KnnGraph(np.array([[1, 2], [0, 2], [1, 0]]), np.ones((3, 2)))
     >>> subsamples(graph, [0, 0, 1], k=1, size=3, repeats=1).round(3).tolist()  # the whole, three edges
     [-0.056]
     """

@@ -14,7 +14,7 @@ from modlib.campaign import SCALES, Scale, untrained
 from modlib.experiments import reproduce
 from modlib.figures import FIGURES, measure_curves
 from modlib.models import build_model
-from modlib.results import find_results, paper_values
+from modlib.results import find_results, paper_values, read_result
 
 TINY = Scale((20, 30, 40), (1, 3), 2, epochs=1, images=60)
 
@@ -226,6 +226,24 @@ def test_attacked_images_are_measured_beside_the_same_images_before(trained, mon
     images = modlib.load_images("cifar10")[60:90]
     expected = modlib.modularity_curve(model, images.x, images.y, 3, clip.coords["conv"]).q
     np.testing.assert_allclose(clip.at("clean", n=30, k=3, layer=clip.coords["conv"]), expected, atol=2e-6)
+
+
+def test_smoothing_is_tried_on_one_network_trained_on_in_two_ways(trained, monkeypatch):
+    model = modlib.load_model("resnet20")
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    plain, smoothed = (step.result for step in reproduce("smoothing", ["resnet20"], ["cifar10"], tune_epochs=1, **trained))
+    assert (plain.settings["smoothing"], smoothed.settings["smoothing"]) == (0, 0.1)
+    runs = [trained["runs"] / "smoke" / f"resnet20-cifar10-fast-1-0-smoothing-{each}-1" for each in ("0.0", "0.1")]
+    trainings = [read_result(run / "result.json") for run in runs]
+    assert [each.settings["label_smoothing"] for each in trainings] == [0, 0.1]
+    differs = {key for key, value in trainings[0].settings.items() if trainings[1].settings[key] != value}
+    assert differs == {"label_smoothing"}
+    network = modlib.load_model("resnet20", weights=runs[0] / "model.safetensors")
+    found = attack(network, modlib.load_images("cifar10")[60:90], "pgd", protocol="authors")
+    expected = modlib.modularity_curve(network, found.images.x, found.images.y).q
+    np.testing.assert_allclose(plain.at("q", protocol="authors"), expected, atol=2e-6)
+    assert plain.at("success", protocol="authors") == pytest.approx(found.success_rate)
+    assert plain["n"].tolist()[1] == len(found.images) and plain["clean"].shape == smoothed["q"].shape
 
 
 def test_an_attack_that_ran_out_of_time_goes_on(trained, monkeypatch):
