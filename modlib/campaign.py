@@ -152,9 +152,8 @@ class Campaign:
                 if asked.items() <= entry.items():
                     record = read_result(FOLDER / f"training-{self.run(unit)}.json")
                     return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
-        with alone(folder, minutes):
-            record = self.train(unit, minutes, folder, name=unit.model)
-            write_result(record, self.out / f"training-{self.run(unit)}.json")
+        record = self.train(unit, minutes, folder, name=unit.model)
+        write_result(record, self.out / f"training-{self.run(unit)}.json")
         network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
         return network.to(self.device), record, "as trained"
 
@@ -163,7 +162,7 @@ class Campaign:
 def alone(folder: Path, minutes: float | None) -> Iterator[None]:
     """Of several workers that need the same run, one trains it and the others wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock", is_singleton=True)  # the system opens the lock of a process that dies
+    lock = FileLock(f"{folder}.lock")  # the system opens the lock of a process that dies
     try:
         lock.acquire(timeout=-1 if minutes is None else 60 * minutes)
     except Timeout:
