@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from modlib.campaign import PAPER_N, Campaign, Unit
+from modlib.campaign import PAPER_N, Campaign, Unit, countdown
 from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import layer_names
@@ -98,7 +98,7 @@ def _draws(network: nn.Module, images: Images, n: int) -> CurveDraws:
 
 
 def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    begun = time.monotonic()
+    left = countdown(minutes)
     network, _, weights = campaign.trained(unit, minutes)
     settings, images = pruning_settings(campaign, unit), campaign.test_images(unit.dataset)
     names = removed_layers(network, settings["criterion"], settings["count"], images, campaign.seed)
@@ -106,12 +106,11 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
         return twin
     shorter = prune(network, names)
     folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
-    left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
     if settings["start"] == "inherited":
-        run = campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
+        run = campaign.train(unit, left(), folder, partial(fine_tune, shorter), campaign.tune_epochs)
     else:
         stages = shorter.architecture["stages"]
-        run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
+        run = campaign.train(unit, left(), folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))

@@ -1,6 +1,7 @@
 """What the measurements of all figures share: how much is measured, and the trained networks it is measured on."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from modlib.data import Images, load_images
 from modlib.models import build_model, layer_names
 from modlib.results import FOLDER, Result, find_results, read_result, write_result
-from modlib.training import RECIPES, run_name, train
+from modlib.training import RECIPES, Recipe, run_name, train
 from modlib.zoo import load_model, registry
 
 PAPER_N = {"cifar100": 1000}  # Section 4: N = 500 but for CIFAR-100; k = 3 everywhere
@@ -123,8 +124,9 @@ class Campaign:
         return load_images(dataset, count // 2, split="test")
 
     def train(
-        self, unit: Unit, minutes: float | None, folder: Path, train_function=train, epochs: int | None = None, **options
-    ) -> Result:
+        self, unit: Unit, minutes: float | None, folder: Path, train_function=train, epochs: int | None = None,
+        recipe: Recipe | None = None, **options,
+    ) -> Result:  # fmt: skip
         """Train to the end, or raise OutOfTime; a later call goes on."""
         count = self.scale.images
         if count is not None:
@@ -132,7 +134,7 @@ class Campaign:
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
         with alone(folder, minutes):
             result = train_function(
-                dataset=unit.dataset, recipe=self.recipe, folder=folder, epochs=epochs or self.epochs,
+                dataset=unit.dataset, recipe=recipe or self.recipe, folder=folder, epochs=epochs or self.epochs,
                 batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=minutes,
                 progress=self.progress, **options,
             )  # fmt: skip
@@ -156,6 +158,12 @@ class Campaign:
         write_result(record, self.out / f"training-{self.run(unit)}.json")
         network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
         return network.to(self.device), record, "as trained"
+
+
+def countdown(minutes: float | None) -> Callable[[], float | None]:
+    """A function that tells how many minutes are left of those that there are from now on; None: as many as it takes."""
+    begun = time.monotonic()
+    return lambda: None if minutes is None else minutes - (time.monotonic() - begun) / 60
 
 
 @contextmanager

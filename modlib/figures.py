@@ -1,9 +1,9 @@
 """The paper's figures and tables: which networks each needs, and how each of its records is measured."""
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 from modlib import _figures_section5 as section5
 from modlib._running import place
 from modlib.attacks import ATTACKS, PROTOCOLS, Attacked, attack, clip_only
-from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, untrained
+from modlib.campaign import PAPER_N, Campaign, OutOfTime, Scale, Unit, all_layers, countdown, untrained
 from modlib.curves import curve_grid, modularity_curve
 from modlib.data import Images, load_images
 from modlib.graph import iter_graphs
@@ -219,16 +219,12 @@ def _smoothing_settings(campaign: Campaign, unit: Unit) -> dict:
 
 def _smoothing(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     """PGD in both protocols on a network that was trained on with labels smoothed so far, else by the same recipe."""
-    begun = time.monotonic()
-
-    def left() -> float | None:
-        return None if minutes is None else minutes - (time.monotonic() - begun) / 60
-
+    left = countdown(minutes)
     network, _, weights = campaign.trained(unit, minutes)
     settings, images = _smoothing_settings(campaign, unit), campaign.test_images(unit.dataset)
     recipe = replace(RECIPES[campaign.recipe], label_smoothing=settings["smoothing"])
     folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tune_epochs}"
-    campaign.train(unit, left(), folder, lambda **how: fine_tune(network, **how | {"recipe": recipe}), campaign.tune_epochs)
+    campaign.train(unit, left(), folder, partial(fine_tune, network), campaign.tune_epochs, recipe)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
     found = [_changed(campaign, tuned, images, "pgd", each, 500, left(), folder / f"pgd-{each}.npz") for each in PROTOCOLS]
 

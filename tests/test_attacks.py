@@ -204,10 +204,7 @@ def test_onepixel_finds_the_only_pixel_that_matters():
     w[6] = 1
     x = torch.full((3, 1, 4, 4), 0.5).double()
     y = torch.tensor([0, 1, 0])
-
-    def model(z):  # predicts 1 where pixel 6 exceeds 0.7
-        return linear(w)(z) + torch.tensor([0.7, 0.0])
-
+    model = linear(w, -0.7)  # predicts 1 where pixel 6 exceeds 0.7
     found = algorithms.onepixel(model, x, y * 0, generators(3)).flatten(1)
     expected = x.flatten(1).clone()
     expected[:, 6] = 1
@@ -218,10 +215,7 @@ def test_localsearch_walks_to_the_only_pixel_that_matters():
     w = np.zeros(16)
     w[6] = 1
     x, y = torch.full((40, 1, 4, 4), 0.6).double(), torch.zeros(40, dtype=torch.int64)
-
-    def model(z):  # predicts 1 where pixel 6 exceeds 0.7
-        return linear(w)(z) + torch.tensor([0.7, 0.0])
-
+    model = linear(w, -0.7)  # predicts 1 where pixel 6 exceeds 0.7
     expected = x.flatten(1).clone()
     expected[:, 6] = 1  # its extreme; scaled by 1.5 it would be 0.65
     seeds = np.array([rng.permutation(16)[0] for rng in generators(40)])  # the only candidate of the first round
