@@ -9,7 +9,6 @@ import pandas as pd
 from modlib.data import ASSETS
 from modlib.figures import FIGURES
 from modlib.models import RESNET, THIN_RESNET, VGG
-from modlib.pruning_records import CRITERIA, STARTS, variants
 from modlib.reproduction import DATASETS, OURS, beside_paper, best_record, recorded_curve
 from modlib.results import FOLDER, Result, find_results
 
@@ -236,19 +235,6 @@ def figure_name(figure: str) -> str:
     True
     """
     return figure.split("_")[0].replace("fig", "Fig.\N{NO-BREAK SPACE}").replace("table", "Table\N{NO-BREAK SPACE}")
-
-
-def pruned(model: str, dataset: str, folder=FOLDER) -> pd.DataFrame:
-    """Recorded prunings of a network, in the order of :func:`variants`: accuracies in percent, shares of the cost saved."""
-    rows = {}
-    for _, row in variants(folder, model=model, dataset=dataset).iterrows():
-        layers = f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}, {STARTS[row['start']]}"
-        rows[layers, row["seed"]] = {
-            "before (%)": f"{row['whole']:.2f}", "after (%)": f"{row['pruned']:.2f}", "epochs": row["tune_epochs"],
-            "parameters saved": f"{row['params']:.1f}%", "MACs saved": f"{row['macs']:.1f}%",
-        }  # fmt: skip
-    table = pd.DataFrame(rows.values())
-    return table.set_axis([f"{layers}, seed {seed}" if seed else layers for layers, seed in rows])
 
 
 def source() -> tuple[str, list[str]]:

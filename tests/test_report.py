@@ -90,9 +90,6 @@ def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
     path = pruned_record(tmp_path, "vgg11", "last", 2, lost=0.5)
     assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
-    [row] = report.pruned("vgg11", "cifar10", tmp_path).reset_index().values.tolist()
-    assert row == ["2 layers: the last, inherited weights", "90.00", "89.50", 3, "48.4%", "12.3%"]
-    assert report.pruned("vgg11", "cifar100", tmp_path).empty
     (tmp_path / "again.json").write_bytes(path.read_bytes())
     assert f"1 of the {count} measurements of this figure is recorded" in report.todo("fig10", tmp_path)
 
