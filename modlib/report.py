@@ -207,11 +207,16 @@ def verdict(claims: pd.DataFrame) -> str:
         )
         left = len(rows) - len(tested)
         missing = f"; {left} more {'waits for its measurement' if left == 1 else 'wait for measurements'}" if left else ""
-        sentences.append(f"On {name} it holds {kept}{f' (not for {_listed(fails)})' if fails else ''}{missing}.")
+        sentences.append(f"On {name} it holds {kept}{f' (not for {listed(fails)})' if fails else ''}{missing}.")
     return " ".join(sentences)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["VGG16", "VGG19", "ResNet18"]), listed(["VGG16"])
+    ('VGG16, VGG19 and ResNet18', 'VGG16')
+    """
     return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
 
 
