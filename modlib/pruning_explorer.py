@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from modlib._checks import unknown
 from modlib.models import MODELS, build_model
 from modlib.pruning import cost, find_redundant, layer_costs
-from modlib.pruning_records import CRITERIA, STARTS, variants
+from modlib.pruning_records import STARTS, variants
+from modlib.pruning_report import chosen
 from modlib.report import proper
 from modlib.reproduction import DATASETS, best_record, recorded_curve
 from modlib.results import FOLDER, Result
@@ -97,7 +98,7 @@ def _network(record: Result, measured: pd.DataFrame) -> dict:
 
 def _variant(row: pd.Series, place) -> dict:
     return {
-        "title": f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}",
+        "title": chosen(row),
         "removed": sorted(place(name) for name in row["removed"]),
         "start": "from scratch" if row["start"] == "scratch" else f"from {STARTS[row['start']]}",
         "tune_epochs": int(row["tune_epochs"]),

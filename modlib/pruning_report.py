@@ -27,6 +27,15 @@ def without(removed: Iterable[str]) -> str:
     return ", ".join(removed).replace("features.", "") or "none"
 
 
+def chosen(row: Mapping) -> str:
+    """How many layers a row of :func:`modlib.pruning_records.variants` is without, and how they were chosen.
+
+    >>> chosen({"count": 1, "criterion": "last"})
+    '1 layer: the last'
+    """
+    return f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}"
+
+
 def named(row: Mapping, *, seed: bool = False) -> str:
     """A row of :func:`modlib.pruning_records.variants` in words, with its seed if asked for.
 
@@ -34,7 +43,7 @@ def named(row: Mapping, *, seed: bool = False) -> str:
     >>> named(row), named(row, seed=True)
     ('VGG11 on CIFAR-10, 2 layers: the last', 'VGG11 on CIFAR-10, 2 layers: the last, seed 1')
     """
-    return f"{proper(row['model'])} on {proper(row['dataset'])}, {_chosen(row)}" + f", seed {row['seed']}" * seed
+    return f"{proper(row['model'])} on {proper(row['dataset'])}, {chosen(row)}" + f", seed {row['seed']}" * seed
 
 
 def shown(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]], index: Iterable[str] | None = None) -> pd.DataFrame:
@@ -60,7 +69,7 @@ def pruned(model: str, dataset: str, folder=FOLDER) -> pd.DataFrame:
         "before (%)": ("whole", "{:.2f}"), "after (%)": ("pruned", "{:.2f}"), "epochs": ("tune_epochs", "{}"),
         "parameters saved": ("params", "{:.1f}%"), "MACs saved": ("macs", "{:.1f}%"),
     }  # fmt: skip
-    names = [f"{_chosen(row)}, {STARTS[row['start']]}" + f", seed {row['seed']}" * bool(row["seed"]) for _, row in rows.iterrows()]
+    names = [f"{chosen(row)}, {STARTS[row['start']]}" + f", seed {row['seed']}" * bool(row["seed"]) for _, row in rows.iterrows()]
     return shown(rows, columns, names)
 
 
@@ -104,7 +113,3 @@ def arithmetic(model: str, epochs: int, layer: str | None = None, folder=FOLDER)
     return f"Arithmetic of training on, by the layers removed: {listed}." + (
         f" None of them has networks with {layer} and without, so the two go together here." if layer and not both else ""
     )
-
-
-def _chosen(row: Mapping) -> str:
-    return f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}"
