@@ -45,7 +45,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name == "explore":  # widgets take a second to import: only who explores waits for them
-        from modlib.explorer import explore
+        from modlib.book.widgets.explorer import explore
 
         return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

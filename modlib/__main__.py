@@ -11,9 +11,12 @@ from rich.table import Table
 from torch import nn
 
 import modlib
-from modlib import compression, data, experiments, figures, models, pruning, results, training, zoo
-from modlib._datasets import DATASETS, SPLITS
+from modlib import data, models, pruning, results, training, zoo
+from modlib.campaign import embed as embedding
+from modlib.campaign import figures
+from modlib.campaign.reproduce import reproduce as steps_of
 from modlib.curves import curve_of
+from modlib.data.datasets import DATASETS, SPLITS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")]
@@ -77,7 +80,7 @@ def curve(
     typer.echo(f"{model} on {images.name}, N = {n}, k = {k}")
     Console().print(table)
     if plot:
-        from modlib import plots  # matplotlib takes a second to import: only who draws waits for it
+        from modlib import plots
 
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
@@ -235,7 +238,7 @@ def reproduce(
 
     Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`
     """
-    steps = experiments.reproduce(
+    steps = steps_of(
         figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
         tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes,
         scale=scale, images=images,
@@ -252,7 +255,7 @@ def reproduce(
 @app.command(hidden=True)
 def embed(run: Annotated[Path, typer.Argument(help="folder of a finished training run")]) -> None:
     """For maintainers: put a run's weights and records into modlib/assets."""
-    result = compression.embed(run)
+    result = embedding.embed(run)
     before, after = result["accuracy"]
     typer.echo(f"{run.name} as {result.settings['precision']}: {before:.2f} % before, {after:.2f} % after")
 

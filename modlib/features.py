@@ -11,7 +11,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib._checks import size_in_bytes, unknown, whole_number
-from modlib._running import as_floats, as_tensor, chosen_layers, evaluating, place
+from modlib._tensors import as_floats, as_tensor, evaluating, place
+from modlib.models import chosen_layers
 
 STORAGE = {"float32": torch.float32, "float16": torch.float16}
 

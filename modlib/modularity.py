@@ -39,7 +39,7 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     """
     if isinstance(graph, DynamicGraph):
         return np.array([modularity(snapshot, labels, per_class=per_class) for snapshot in graph.graphs])
-    source, target, weight, n = _edges(graph)
+    source, target, weight, n = edges(graph)
     labels = check_labels(labels, n)
     classes = labels.max() + 1
     total = weight.sum()
@@ -69,7 +69,7 @@ def check_labels(labels, n: int) -> np.ndarray:
     return y.astype(np.int64)
 
 
-def _edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Source, target and float64 weight of every directed edge, and the number of nodes."""
     if isinstance(graph, KnnGraph):
         return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), graph.weights.ravel().astype(float), graph.n

@@ -5,9 +5,10 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pandas as pd
 import torch
 
 from modlib._checks import unknown
+from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
-from modlib.scale import local_results, scale
+from modlib.paper import PAPER_N, K
 
 FOLDER = ASSETS / "results"
 FORMAT = 1
@@ -80,6 +82,21 @@ class Result:
             else:
                 array = array.take(known.index(wanted), axis)
         return array
+
+    def curve(self, n: int | None = None, k: int = K, at: str = "conv") -> CurveDraws:
+        """The draws of one curve of a record of curves.
+
+        Args:
+            n: number of samples; by default the paper's.
+            k: neighbours of each node.
+            at: which layers, ``"conv"`` or ``"relu"``, as in :func:`modlib.layer_names`.
+
+        >>> [record] = find_results("curves", model="resnet20", weights="trained")
+        >>> record.curve().q.shape
+        (5, 10)
+        """
+        n, layers = n or PAPER_N.get(self.settings["dataset"], 500), self.coords[at]
+        return CurveDraws(tuple(layers), self.at("q", n=n, k=k, layer=layers), k, n)
 
     def table(self, name: str) -> pd.DataFrame:
         """A tidy table of one value: a column for each setting and dimension, a row for each number."""
@@ -160,50 +177,83 @@ def read_result(path: str | Path) -> Result:
     return Result(**{f: content[f] for f in fields})
 
 
-def find_results(experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> list[Result]:
+class Records:
+    """Recorded results, read once and passed on: every table, claim and chart takes one of these.
+
+    Args:
+        results: in the order in which :meth:`find` gives them.
+
+    >>> records = Records.read(FOLDER)
+    >>> [result.settings["model"] for result in records.find("training", model="resnet20")]
+    ['resnet20']
+    """
+
+    def __init__(self, results: Iterable[Result] = ()):
+        self.results = tuple(results)
+
+    @classmethod
+    def read(cls, *folders: str | Path) -> "Records":
+        """All records of some folders, by name; of two files of the same name that of the later folder counts.
+
+        JSON that is no recorded result, or of another format, is named in a warning and left out.
+        """
+        paths = {path.relative_to(folder): path for folder in map(Path, folders) for path in folder.rglob("*.json")}
+        results = []
+        for name in sorted(paths):
+            try:
+                results.append(read_result(paths[name]))
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+        return cls(results)
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def find(self, experiment: str | None = None, **settings) -> list[Result]:
+        """Those of an experiment whose settings are as given; an empty list if it was not measured."""
+        wanted = _plain(settings)
+        return [
+            r for r in self.results
+            if experiment in (None, r.experiment) and all(r.settings.get(key) == value for key, value in wanted.items())
+        ]  # fmt: skip
+
+    def best(self, experiment: str, model: str, dataset: str, **settings) -> Result | None:
+        """The record of a network to set beside the paper's: trained by its recipe if there is one, and longest."""
+        found = self.find(experiment, model=model, dataset=dataset, **settings)
+        found = [r for r in found if r.settings.get("scale", "full") == "full" and "stages" not in r.settings]  # no trial, whole
+        return max(found, key=_telling, default=None)
+
+    def table(self, value: str, experiment: str | None = None, **settings) -> pd.DataFrame:
+        """One value of every matching result as a tidy table: settings and dimensions as columns."""
+        tables = [r.table(value) for r in self.find(experiment, **settings) if value in r.values]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
+
+
+def _telling(result: Result) -> tuple:
+    s = result.settings  # (an untrained network has none of these)
+    return s.get("recipe") == "paper", s.get("epochs", 0), s.get("tune_epochs", 0)
+
+
+def find_results(experiment: str | None = None, folder: str | Path | None = None, **settings) -> list[Result]:
     """The recorded results of an experiment whose settings are as given; an empty list if it was not measured.
 
-    With MODLIB_SCALE=full, records measured here count among modlib's own, and before those of the same name.
+    Args:
+        experiment: ``"curves"``, ``"training"``, ``"attack"``, ``"similarity"``, ``"pruning"``, ...; by default all.
+        folder: of records; by default those that come with modlib.
+        **settings: such as ``model="resnet20"``.
 
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    folders = [Path(folder)]
-    if folders == [FOLDER] and scale() == "full":
-        folders.append(local_results())
-    paths = {path.relative_to(each): path for each in folders for path in each.rglob("*.json")}
-    results = [_read(paths[name], paths[name].stat().st_mtime_ns) for name in sorted(paths)]
-    return [
-        replace(r, settings=dict(r.settings), evidence=dict(r.evidence))  # what is kept stays as it was read
-        for r in results
-        if experiment in (None, r.experiment) and all(r.settings.get(key) == _plain(value) for key, value in settings.items())
-    ]
+    return Records.read(folder or FOLDER).find(experiment, **settings)
 
 
-@lru_cache(maxsize=1024)
-def _read(path: Path, changed: int) -> Result:
-    """A result, parsed once for as long as its file stays the same."""
-    return read_result(path)
-
-
-def results_table(value: str, experiment: str | None = None, folder: str | Path = FOLDER, **settings) -> pd.DataFrame:
+def results_table(value: str, experiment: str | None = None, folder: str | Path | None = None, **settings) -> pd.DataFrame:
     """One value of every matching recorded result as a tidy table: settings and dimensions as columns."""
-    tables = [r.table(value) for r in find_results(experiment, folder, **settings) if value in r.values]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
-
-
-def paper_values(figure: str) -> dict:
-    """What the paper's figures show, read off their vector paths: ``"fig1"``, ``"fig4"``, ``"fig6a"``, ...
-
-    The file assets/paper-curves.json says where each value comes from and what to beware of.
-
-    >>> len(paper_values("fig4")["resnet18/cifar10"])
-    9
-    """
-    figures = json.loads((ASSETS / "paper-curves.json").read_text())
-    if figure not in figures:
-        raise unknown("figure", figure, [name for name in figures if name != "about"])
-    return figures[figure]
+    return Records.read(folder or FOLDER).table(value, experiment, **settings)
 
 
 def _lines(content) -> str:

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from modlib._checks import whole_number
 from modlib.graph import DynamicGraph
-from modlib.modularity import _edges, check_labels, modularity
+from modlib.modularity import check_labels, edges, modularity
 
 CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result
 
@@ -35,7 +35,7 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     if isinstance(graph, DynamicGraph):
         return np.array([null_model(snapshot, labels, repeats, seed) for snapshot in graph.graphs])
     modularity(graph, labels)  # its checks
-    source, target, weight, n = _edges(graph)
+    source, target, weight, n = edges(graph)
     labels = check_labels(labels, n)
     total, classes = weight.sum(), labels.max() + 1
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
@@ -78,7 +78,7 @@ def null_moments(graph, labels) -> tuple[float, float] | tuple[np.ndarray, np.nd
         mean, std = np.transpose([null_moments(snapshot, labels) for snapshot in graph.graphs])
         return mean, std
     modularity(graph, labels)  # its checks
-    source, target, weight, n = _edges(graph)
+    source, target, weight, n = edges(graph)
     sizes = np.bincount(check_labels(labels, n)).astype(float)
     d = sp.csr_array((weight, (source, target)), shape=(n, n))
     a = (d + d.T) / 2

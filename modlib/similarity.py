@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from modlib._checks import size_in_bytes, whole_number
-from modlib._running import as_tensor, chosen_layers
+from modlib._tensors import as_tensor
 from modlib.features import iter_features
 from modlib.graph import DynamicGraph
+from modlib.models import chosen_layers
 from modlib.modularity import check_labels
 
 COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64

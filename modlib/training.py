@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from modlib._checks import unknown, whole_number
-from modlib._running import as_floats, as_tensor, evaluating, place
+from modlib.cost import accuracy
 from modlib.curves import modularity_curve
 from modlib.data import Images, load_images, write_atomically
-from modlib.downloads import pixel_hash
+from modlib.data.downloads import pixel_hash
 from modlib.models import build_model
 from modlib.results import Result, measurement, read_result, write_result
 from modlib.zoo import load_model, load_state, save_model, sha256
@@ -164,29 +163,6 @@ def train(
 def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> str:
     """What a run is called: its folder and its records bear this name."""
     return f"{model}-{dataset}-{recipe}-{epochs}-{seed}"
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: bool = False) -> float:
-    """Share of images classified correctly, in percent; the model computes in evaluation mode, and is as before in the end.
-
-    Raises:
-        ValueError: without an image.
-
-    >>> import modlib
-    >>> accuracy(modlib.load_model("resnet20"), modlib.load_images("cifar10", n=200)) > 70
-    True
-    """
-    if not len(images):
-        raise ValueError("images must be one or more; got none")
-    device, precision = place(model)
-    right = 0
-    with evaluating(model):
-        for start in tqdm(range(0, len(images), batch_size), "testing", disable=not progress, leave=False):
-            part = images[start : start + batch_size]
-            logits = model(as_floats(as_tensor(part.x).to(device)).to(precision))
-            right += int((logits.argmax(1).cpu().numpy() == part.y).sum())
-    return 100 * right / len(images)
 
 
 class _Batches:

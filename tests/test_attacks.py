@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import modlib
-from modlib import _attack_algorithms as algorithms
 from modlib import attacks
-from modlib._advertorch import CLASSES, advertorch_algorithm
 from modlib.attacks import ATTACKS, AUTHORS_STATISTICS, DEFAULTS, PROTOCOLS, attack, clip_only
+from modlib.attacks import algorithms as algorithms
+from modlib.attacks.advertorch import CLASSES, advertorch_algorithm
 from modlib.data import Images
-from modlib.results import paper_values
+from modlib.paper import paper_values
 
 needs_advertorch = pytest.mark.skipif(
     importlib.util.find_spec("advertorch") is None, reason="compares with AdverTorch: pip install advertorch==0.2.3"

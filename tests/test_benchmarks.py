@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modlib import benchmarks
+from modlib.book import benchmarks
 from modlib.results import measurement, read_result, write_result
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,10 @@ from browser import CONTROL, PHONE, visit
 from test_book import HTML, PAGES, browser, home, pytestmark, source  # noqa: F401  (fixtures and marks)
 
 import modlib
-from modlib.pruning import cost, prune
+from modlib.book.widgets.base import unpack
+from modlib.cost import cost
+from modlib.pruning import prune
 from modlib.results import find_results
-from modlib.widgets import unpack
 
 NAMES = ("graph-lab", "explorer", "graph-explorer", "pruning-explorer")
 ON_PAGES = [

@@ -6,12 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from modlib import attack_records, charts, report
+from modlib.book.charts.grid import curves_grid
+from modlib.book.charts.pairs import Layers, layer_pairs
 from modlib.graph import DynamicGraph, knn_graph
-from modlib.grid import curves_grid
-from modlib.heatmaps import Layers, layer_pairs
-from modlib.claims import plateau_share
-from modlib.results import find_results, measurement, write_result
+from modlib.results import Records, measurement, write_result
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -65,7 +63,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("n, k", [(0, 0), (1, 1)])
 @pytest.mark.parametrize("reading, layers", [("conv", range(1, 9)), ("relu", range(3, 9))])
 def test_the_grid_shows_the_record_at_its_controls(folder, n, k, reading, layers):
-    svg = drawn(curves_grid(folder), n=n, k=k, reading=reading)
+    svg = drawn(curves_grid(Records.read(folder)), n=n, k=k, reading=reading)
     assert "VGG11 91.5 %" in texts(svg)
     assert texts(svg).count("not measured") == 9 * 3 - 1
     points = tooltips(svg, network="VGG11", dataset="CIFAR-10")
@@ -76,7 +74,7 @@ def test_the_grid_shows_the_record_at_its_controls(folder, n, k, reading, layers
 
 
 def test_the_grid_of_untrained_networks_does_not_show_trained_ones(folder):
-    svg = drawn(curves_grid(folder), weights="untrained")
+    svg = drawn(curves_grid(Records.read(folder)), weights="untrained")
     assert texts(svg).count("not measured") == 9 * 3 and "VGG11" in texts(svg)
     assert not [p for p in tooltips(svg) if "std" in p]
 
@@ -86,64 +84,12 @@ def test_an_n_that_a_test_set_does_not_hold_is_not_called_unmeasured(folder):
     settings = {"model": "vgg13", "dataset": "cifar10", "weights": "trained", "recipe": "fast", "epochs": 3}
     values = {"q": (["n", "k", "draw", "layer"], np.full((1, 1, 2, 2), 0.5))}
     write_result(measurement("curves", settings, coords, values), folder / "b.json")
-    assert texts(drawn(curves_grid(folder), n=2, k=1)).count("not at this N, k") == 1  # of VGG11
+    assert texts(drawn(curves_grid(Records.read(folder)), n=2, k=1)).count("not at this N, k") == 1  # of VGG11
 
 
 def test_the_grid_without_any_record_is_the_papers(tmp_path):
-    svg = drawn(curves_grid(tmp_path))
+    svg = drawn(curves_grid(Records.read(tmp_path)))
     assert texts(svg).count("not measured") == 9 * 3
-
-
-@pytest.mark.parametrize("tol", [0, 2, 5])
-def test_plateaus_are_those_of_the_rule(tol):
-    curves = charts.printed_curves()
-    name = "ResNet34 on CIFAR-100, paper"
-    svg = drawn(charts.plateaus(curves), curve=name, tol=tol)
-    flat = tooltips(svg, it="plateau or fall")
-    count = len(curves[name]) - 1
-    assert len(tooltips(svg, it="rises")) + len(flat) == count + 1
-    assert len(flat) == round(count * plateau_share(curves[name], charts.TOLERANCES[tol]))
-    assert name in texts(svg)
-
-
-def test_epochs_show_the_curve_and_the_accuracy_of_one_epoch():
-    [run] = find_results("training", model="resnet20")
-    chart = charts.epochs([run])
-    svg = drawn(chart, epoch=7)
-    assert "ResNet20, fast, 20 epochs: after epoch 7" in texts(svg)
-    shown = {int(p["layer"]): float(p["Q"]) for p in tooltips(svg) if "Q" in p and "layer" in p}
-    assert [shown[i] for i in range(1, 11)] == pytest.approx(run.at("q", epoch=7), abs=5.1e-4)
-    [accuracy] = [p["test accuracy"] for p in tooltips(svg) if "test accuracy" in p]
-    assert float(accuracy.strip("%")) == pytest.approx(run.at("test_accuracy", epoch=7), abs=0.051)
-    assert "after epoch 20" in "".join(texts(drawn(chart, epoch=25)))
-    with pytest.raises(ValueError, match="at least one training run"):
-        charts.epochs([])
-
-
-def test_strengths_show_the_record_of_one_strength_and_say_where_there_is_none(tmp_path):
-    def attack(name, q, **settings):
-        settings |= {"model": "vgg16", "dataset": "cifar10", "attack": name, "protocol": "pixels"}
-        coords = {"n": [100, 500], "k": [1, 3], "layer": list("abc"), "conv": ["a", "c"], "relu": list("bc")}
-        n, k, layer = np.ix_([0.2, 0], [0.1, 0], [0, 5, 0.01])
-        values = {"q": (["n", "k", "layer"], q + n + k + layer), "clean": (["n", "k", "layer"], 0.8 + n + k + layer)}
-        record = measurement("attack", settings, coords, values | {"success": ([], q)}, attack={"eps": 0.3})
-        write_result(record, tmp_path / f"{name}{len(settings)}{q}.json")
-
-    attack("fgsm", 0.25)
-    with pytest.raises(ValueError, match="two strengths or more; got 1"):
-        charts.strengths(attack_records.strengths("vgg16", tmp_path))
-    attack("fgsm", 0.5, eps=2 / 255)
-    attack("pgd", 0.125, eps=4 / 255)
-    chart = charts.strengths(attack_records.strengths("vgg16", tmp_path))
-    assert json.loads(chart.to_json())["usermeta"]["labels"]["strength"] == ["2/255", "4/255", "76.5/255"]
-    for at, q in ((0, 0.5), (2, 0.25)):
-        svg = drawn(chart, attack="fgsm", strength=at)
-        points = {kind: [p for p in tooltips(svg, images=kind) if "Q" in p] for kind in ("attacked", "before")}
-        curves = {kind: [float(p["Q"]) for p in each] for kind, each in points.items()}
-        assert curves == {"attacked": [q, q + 0.01], "before": [0.8, 0.81]}
-    svg = drawn(chart, attack="fgsm", strength=1)
-    assert "fgsm, eps 4/255" in texts(svg) and not tooltips(svg, images="attacked")  # only PGD's is measured
-    assert report.todo("strength", tmp_path).startswith("2 of the ")  # the default is a record of Fig. 6a
 
 
 @pytest.fixture

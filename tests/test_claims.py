@@ -6,13 +6,14 @@ from pruned import curve_record, pruned_record
 from records import record
 from scipy.stats import linregress
 
-from modlib._claims_section5 import pruning
-from modlib.claims import claims, plateau_share
+from modlib.book.claims import claims
+from modlib.book.claims.section5 import pruning
+from modlib.book.records import variants
+from modlib.book.statistics import plateau_share
 from modlib.curves import Curve
+from modlib.models import stages
 from modlib.pruning import find_redundant
-from modlib.pruning_records import variants
-from modlib.results import measurement, write_result
-from modlib.structure import stages
+from modlib.results import Records, measurement, write_result
 
 
 @pytest.mark.parametrize("q, after, share", [
@@ -26,14 +27,14 @@ def test_share_of_layers_on_a_plateau(q, after, share):
 
 
 def verdicts(folder, claim: str) -> dict[str, object]:
-    table = claims(folder)
+    table = claims(Records.read(folder))
     table = table[table["claim"].str.contains(claim) & (table["whose"] == "ours")]
     return dict(zip(table["tested on"], table["holds"], strict=True))
 
 
 def test_claims_on_the_papers_own_curves(tmp_path):
     """What can be seen in Fig. 4 and 6b: every curve rises, and deeper VGGs have longer plateaus on CIFAR-10."""
-    table = claims(tmp_path)
+    table = claims(Records.read(tmp_path))
     printed = table[table["whose"] == "paper"].set_index("tested on")
     rises = printed[printed["claim"].str.contains("increases with depth")]
     assert len(rises) == 3 and rises["holds"].all()
@@ -90,7 +91,7 @@ def attack_record(folder, name, after, before, protocol="pixels", model="vgg16",
 
 def test_adversarial_claims_on_the_papers_own_curves(tmp_path):
     """What can be seen in Fig. 6a; FGSM of ResNet18 ends 0.31 below OnePixel at least, and level with PGD."""
-    table = claims(tmp_path)
+    table = claims(Records.read(tmp_path))
     printed = table[(table["whose"] == "paper") & (table["section"] == "4.2")]
     assert len(printed) == 4 and printed["holds"].all()
     numbers = printed.set_index(["tested on", printed["claim"].str.contains("peak")])["number"]
@@ -150,7 +151,7 @@ def ablation_record(folder, q_of, model="vgg16"):
     q = np.array([[[q_of(a, b)] * 2 for b in k] for a in n])
     settings = {"model": model, "dataset": "cifar10", "weights": "trained", "recipe": "fast", "epochs": 3}
     write_result(measurement("curves", settings, coords, {"q": (["n", "k", "draw", "layer"], q)}), folder / "curves.json")
-    table = claims(folder)
+    table = claims(Records.read(folder))
     table = table[table["section"].isin(["4.4", "A.3"]) & (table["whose"] == "ours") & (table["tested on"] == model)]
     return dict(zip(table["claim"].str.extract("(early|last|k hardly|N and k|large)")[0], table["holds"], strict=True))
 
@@ -173,7 +174,7 @@ def test_each_claim_on_n_and_k_can_be_refused(tmp_path, q_of, no):
 
 def test_claims_on_n_and_k_for_the_papers_own_curves(tmp_path):
     """Fig. 7 shows what the text says of N; its curves for k do not quite overlap."""
-    table = claims(tmp_path)
+    table = claims(Records.read(tmp_path))
     table = table[table["section"].isin(["4.4", "A.3"])]
     assert table[table["whose"] == "ours"]["holds"].isna().all() and set(table["tested on"]) == {"vgg16", "resnet18"}
     printed = table[table["whose"] == "paper"].set_index(["claim", "tested on"])
@@ -184,7 +185,7 @@ def test_claims_on_n_and_k_for_the_papers_own_curves(tmp_path):
 
 def test_pruning_claims_on_the_papers_own_numbers(tmp_path):
     """Fig. 10: three bars of CIFAR-100 lie on a line that may pass through zero; those of CIFAR-10 lie on none for sure."""
-    table = claims(tmp_path)
+    table = claims(Records.read(tmp_path))
     table = table[(table["section"] == "5.2") & (table["whose"] == "paper")]
     proportional = table[table["claim"].str.contains("proportional")].set_index("tested on")["holds"]
     assert proportional.to_dict() == {"vgg11 on cifar10": False, "vgg11 on cifar100": True}
@@ -196,7 +197,7 @@ def test_pruning_claims_on_the_papers_own_numbers(tmp_path):
 
 def test_pruning_claims_can_be_refused(tmp_path):
     def verdicts(folder, claim):
-        return {row[3]: row[5] for row in pruning(variants(folder, longest=False)) if claim in row[1]}
+        return {row[3]: row[5] for row in pruning(variants(Records.read(folder), longest=False)) if claim in row[1]}
 
     def of_vgg19(most):
         pruned_record(tmp_path, "vgg19", "last", 6, lost=most)
@@ -217,7 +218,7 @@ def test_pruning_claims_can_be_refused(tmp_path):
     assert (of_vgg11(0.5, 1.0, 2.01), of_vgg11(5.5, 6.0, 7.01), of_vgg11(2.0, 1.0, 0.51)) == (True, False, False)
 
     pruned_record(tmp_path, "vgg11", "none", [], lost=1.5)
-    behind = {row[3]: row[4] for row in pruning(variants(tmp_path, longest=False)) if "proportional" in row[1]}["vgg11 on cifar10"]
+    behind = {row[3]: row[4] for row in pruning(variants(Records.read(tmp_path), longest=False)) if "proportional" in row[1]}["vgg11 on cifar10"]
     free = linregress([0.05, 0.1, 0.2], np.array([2.0, 1.0, 0.51]) - 1.5)  # what training on costs by itself is not counted
     assert f"intercept {free.intercept:.2f}" in behind
     assert verdicts(tmp_path, "same peak") == {"vgg11 on cifar10": True, "vgg11 on cifar100": None}

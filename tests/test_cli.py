@@ -12,7 +12,9 @@ from PIL import Image
 
 import modlib
 from modlib import __main__ as cli
-from modlib import campaign, experiments, training, zoo
+from modlib import training, zoo
+from modlib.campaign import networks as campaign
+from modlib.campaign import reproduce as experiments
 from modlib.results import read_result
 
 

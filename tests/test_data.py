@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 import modlib.data
-from modlib import downloads, load_images
-from modlib._datasets import DATASETS, Dataset
-from modlib.data import Images, cache_folder, store, write_atomically
+from modlib import load_images
+from modlib.data import Images, cache_folder, downloads, store, write_atomically
+from modlib.data.datasets import DATASETS, Dataset
 
 TINY_ARCHIVE = os.environ.get("MODLIB_TINY_IMAGENET")  # a tiny-imagenet-200.zip, for who has one
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from modlib.exercises import checker
+from modlib.book.exercises import checker
 
 check = checker({"number": 3, "list": [0.5, 0.25]})
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import modlib
-from modlib.campaign import untrained
+from modlib.book.widgets.base import STEP, unpack
+from modlib.book.widgets.explorer import LIVE_K, OWN, explore
 from modlib.data import Images
-from modlib.explorer import LIVE_K, OWN, explore
-from modlib.results import find_results, measurement, paper_values
-from modlib.widgets import STEP, unpack
+from modlib.paper import paper_values
+from modlib.results import find_results, measurement
 
 N, K, LAYERS = [200, 500], [1, 3, 7], ["conv1", "relu", "layer1.0"]
 
@@ -223,7 +223,7 @@ def test_untrained_networks_are_those_of_the_records():
     page.ask(1, n=500, model="resnet20", dataset="cifar10", weights="untrained", reading="relu")
     series = page.wait_for(lambda message: message["kind"] == "series")["series"]
     page.widget._receive(None, {"kind": "stop"}, [])
-    network, images = untrained("resnet20", "cifar10", seed=0), modlib.load_images("cifar10", n=500)
+    network, images = modlib.build_model("resnet20", seed=0), modlib.load_images("cifar10", n=500)
     layers = modlib.layer_names(network, at="relu")
     curve = modlib.modularity_curve(network, images.x, images.y, k=2, layers=layers)
     assert series["layers"] == layers

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import modlib
 import modlib.graph
-import modlib.search
+import modlib.graph.neighbours
 from modlib import DynamicGraph, knn_graph
 from modlib.graph import iter_graphs, knn_graphs
 
@@ -76,7 +76,7 @@ def test_copies_of_one_sample_point_to_the_first_copies():
 def test_panel_size_does_not_change_the_graph(monkeypatch, panel, k):
     x = four_of_twelve(70)
     whole = knn_graph(x, k)
-    monkeypatch.setattr(modlib.search, "PANEL_BYTES", panel)
+    monkeypatch.setattr(modlib.graph.neighbours, "PANEL_BYTES", panel)
     assert_same(knn_graph(x, k), whole)
 
 
@@ -89,7 +89,7 @@ def test_neighbours_do_not_depend_on_how_the_work_is_divided(monkeypatch, rng, p
         [x, x[::2], x + np.float32(1e-4) * rng.random(x.shape).astype(np.float32), 3 * x[:5], np.tile(x[0], (20, 1))]
     )
     for name, value in {"PANEL_BYTES": panel, "SLICE": slice_, "LEAF": leaf}.items():
-        monkeypatch.setattr(modlib.search, name, value)
+        monkeypatch.setattr(modlib.graph.neighbours, name, value)
     for k in (1, 3, 12, len(x) - 1):
         graph = knn_graph(x, k)
         exact = np.round(reference.cosine(x) * 2**40)
@@ -102,7 +102,7 @@ def test_neighbours_do_not_depend_on_how_the_work_is_divided(monkeypatch, rng, p
 @pytest.mark.parametrize("height", [3, 100, 128, 1_000])
 def test_largest_of_columns_are_those_of_topk(rng, height):
     matrix = torch.from_numpy(rng.integers(0, 50, (height, 40))).float()  # with ties: which row it is may differ
-    values, rows = modlib.search._column_tops(matrix[:, 3:], 3)
+    values, rows = modlib.graph.neighbours._column_tops(matrix[:, 3:], 3)
     assert torch.equal(values, matrix[:, 3:].topk(3, 0).values)
     assert torch.equal(matrix[:, 3:].gather(0, rows), values)
     assert all(len(set(column)) == 3 for column in rows.T.tolist())
@@ -120,10 +120,10 @@ def test_what_float32_cannot_tell_apart_is_decided_in_float64(rng):
 @pytest.mark.parametrize("kind", [lambda x: abs(x), lambda x: np.maximum(x, 0), lambda x: x + 3])
 def test_float32_errs_by_less_than_what_is_doubted(rng, n, m, kind):
     x = torch.from_numpy(kind(rng.normal(size=(n, m))).astype(np.float32))
-    panel = modlib.search._panel(x, modlib.search.row_norms(x), np.arange(n), n).double().numpy()
+    panel = modlib.graph.neighbours._panel(x, modlib.graph.neighbours.row_norms(x), np.arange(n), n).double().numpy()
     exact = reference.cosine(x)
     np.fill_diagonal(exact, -np.inf)
-    assert abs(panel[panel > -1] - exact[panel > -1]).max() < modlib.search.DOUBT[torch.float32] / 2
+    assert abs(panel[panel > -1] - exact[panel > -1]).max() < modlib.graph.neighbours.DOUBT[torch.float32] / 2
 
 
 @pytest.mark.parametrize("n, m, k", [(150, 3_000, 3), (400, 500, 10), (1_000, 64, 50)])
@@ -428,7 +428,7 @@ def draws(rng, n: int, sizes) -> list[np.ndarray]:
 def test_graphs_of_samples_are_those_of_their_features(monkeypatch, rng, panel, sizes, kind):
     x = kind(rng.normal(size=(40, 30))).astype(np.float32)
     samples = [*draws(rng, 40, sizes), np.arange(10, 25)]
-    monkeypatch.setattr(modlib.search, "PANEL_BYTES", panel)
+    monkeypatch.setattr(modlib.graph.neighbours, "PANEL_BYTES", panel)
     for graph, sample in zip(knn_graphs(x, 4, samples), samples, strict=True):
         assert_same(graph, knn_graph(x[sample], 4), 2e-6)
 
@@ -440,8 +440,8 @@ def test_graphs_of_samples_are_those_of_their_features(monkeypatch, rng, panel, 
 ])  # fmt: skip
 def test_pairs_are_multiplied_once_where_that_is_less(monkeypatch, rng, samples, work):
     multiplied = []
-    whole = modlib.search._panel
-    monkeypatch.setattr(modlib.search, "_panel", lambda *a: multiplied.append(whole(*a)) or multiplied[-1])
+    whole = modlib.graph.neighbours._panel
+    monkeypatch.setattr(modlib.graph.neighbours, "_panel", lambda *a: multiplied.append(whole(*a)) or multiplied[-1])
     knn_graphs(rng.normal(size=(60, 10)).astype(np.float32), 3, samples)
     assert sum(panel.numel() for panel in multiplied) == work
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import modlib
 from modlib import DynamicGraph, knn_graph
-from modlib.graph_explorer import COLUMNS, NO_EDGE, THUMBNAIL, _sheet, explore_graph
-from modlib.widgets import unpack
+from modlib.book.widgets.base import unpack
+from modlib.book.widgets.graph import COLUMNS, NO_EDGE, THUMBNAIL, _sheet, explore_graph
 
 
 def snapshots(images, layers: int, k: int, seed: int = 0) -> DynamicGraph:

@@ -9,8 +9,8 @@ from torch import nn
 
 from modlib import build_model, iter_features, layer_names
 from modlib._torchvision import torchvision
+from modlib.cost import cost
 from modlib.models import MODELS, RESNET, THIN_RESNET, VGG
-from modlib.pruning import cost
 
 built = cache(build_model)  # large ones take seconds
 

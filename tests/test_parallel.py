@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from modlib import experiments, parallel
-from modlib.campaign import Unit
-from modlib.experiments import reproduce
-from modlib.figures import FIGURES
+from modlib.campaign import parallel
+from modlib.campaign import reproduce as experiments
+from modlib.campaign.figures import FIGURES
+from modlib.campaign.networks import Unit
+from modlib.campaign.reproduce import reproduce
 from modlib.results import find_results, measurement
 
 MODELS = ["resnet20", "resnet32", "resnet44"]

@@ -14,9 +14,10 @@ from torch import nn
 import modlib
 from modlib import Curve, CurveDraws, build_model, layer_names
 from modlib._torchvision import torchvision
-from modlib.pruning import cost, find_redundant, fine_tune, l1_plan, prune, random_plan, removable, rise_plan, seconds
-from modlib.results import paper_values
-from modlib.training import RECIPES, accuracy, train
+from modlib.cost import accuracy, cost, seconds
+from modlib.paper import paper_values
+from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, removable, rise_plan
+from modlib.training import RECIPES, train
 
 
 def curve_of(q, names=None):

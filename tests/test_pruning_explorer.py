@@ -11,9 +11,10 @@ import pytest
 from pruned import curve_record, pruned_record, skeleton
 
 from modlib import layer_names
-from modlib.pruning import cost, find_redundant, prune, random_plan, removable
-from modlib.pruning_explorer import TOLERANCES, explore_pruning
-from modlib.reproduction import best_record, recorded_curve
+from modlib.book.widgets.pruning import TOLERANCES, explore_pruning
+from modlib.cost import cost
+from modlib.pruning import find_redundant, prune, random_plan, removable
+from modlib.results import FOLDER, Records
 
 MODELS = ("vgg11", "resnet20", "resnet56", "resnet18")
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def networks(folder):
-    return explore_pruning(folder=folder).data["networks"]
+    return explore_pruning(records=Records.read(folder)).data["networks"]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -54,7 +55,7 @@ def test_what_can_go_and_what_the_rule_names_are_the_librarys(folder, networks):
     for model in MODELS:
         network, whole = networks[f"{model}-cifar10"], skeleton(model)
         assert dict(zip(network["layers"], network["why"], strict=True)) == removable(whole)
-        curve = recorded_curve(best_record("curves", model, "cifar10", folder))
+        curve = recorded_curve(Records.read(folder).best("curves", model, "cifar10"))
         for tol, plan in zip(TOLERANCES, network["plans"], strict=True):
             expected = find_redundant(curve, tol, whole)
             assert tuple(network["layers"][i] for i in plan["remove"]) == expected.remove
@@ -101,9 +102,9 @@ def test_what_the_page_computes(networks, tmp_path):
 def test_the_recorded_networks_are_offered():
     widget = explore_pruning("resnet20-cifar10", tol=0.0)
     network = widget.data["networks"]["resnet20-cifar10"]
-    record = best_record("curves", "resnet20", "cifar10", weights="trained")
+    record = Records.read(FOLDER).best("curves", "resnet20", "cifar10", weights="trained")
     assert network["whole"] == {"macs": record["macs"], "params": record["params"], "accuracy": record["accuracy"]}
-    np.testing.assert_allclose(network["q"], recorded_curve(record).mean, atol=5.1e-5)
+    np.testing.assert_allclose(network["q"], record.curve().mean, atol=5.1e-5)
     assert widget.setting == {"network": "resnet20-cifar10", "off": "", "layer": 2, "tol": 0.0}
     forms = widget._repr_mimebundle_()[0]
     assert forms["image/png"] and "of the MACs" in forms["text/plain"]
@@ -121,4 +122,4 @@ def test_what_was_not_recorded_is_told_in_a_sentence(arguments, says):
 
 def test_without_records_there_is_nothing_to_explore(tmp_path):
     with pytest.raises(ValueError, match="no recorded curve of a trained network"):
-        explore_pruning(folder=tmp_path)
+        explore_pruning(records=Records.read(tmp_path))

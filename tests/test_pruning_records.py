@@ -6,7 +6,9 @@ from pruned import curve_record, pruned_record
 from scipy import stats
 from scipy.optimize import curve_fit
 
-from modlib.pruning_records import printed, variants, worth
+from modlib.book.records import printed_variants, variants
+from modlib.book.statistics import worth
+from modlib.results import Records
 
 Q = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.8]
 
@@ -14,7 +16,7 @@ Q = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.8]
 def test_a_row_says_what_was_removed_and_what_it_cost(tmp_path):
     curve_record(tmp_path, "vgg11", Q)
     pruned_record(tmp_path, "vgg11", "last", 2, lost=1.5)
-    (row,) = variants(tmp_path).to_dict("records")
+    (row,) = variants(Records.read(tmp_path)).to_dict("records")
     assert row["removed"] == ("features.22", "features.25") and row["count"] == 2
     assert (row["whole"], row["pruned"], row["lost"], row["at_once"], row["seconds"]) == (90, 88.5, 1.5, 40, 50)
     conv = 512 * 512 * 9
@@ -27,36 +29,36 @@ def test_a_row_says_what_was_removed_and_what_it_cost(tmp_path):
 
 def test_rises_of_scattered_layers_add_up_and_a_curve_of_another_training_is_not_used(tmp_path):
     pruned_record(tmp_path, "vgg11", "random", ["features.11", "features.25"], lost=1)
-    assert variants(tmp_path)["dq"].isna().all()
+    assert variants(Records.read(tmp_path))["dq"].isna().all()
     curve_record(tmp_path, "vgg11", Q, epochs=7)
-    assert variants(tmp_path)["dq"].isna().all()
+    assert variants(Records.read(tmp_path))["dq"].isna().all()
     curve_record(tmp_path, "vgg11", Q)
-    assert variants(tmp_path)["dq"].tolist() == pytest.approx([0.1 + 0.15])
+    assert variants(Records.read(tmp_path))["dq"].tolist() == pytest.approx([0.1 + 0.15])
 
 
 def test_the_longest_training_counts(tmp_path):
     for lost, tune, seed in ((1, 3, 0), (2, 5, 0), (3, 3, 1)):
         pruned_record(tmp_path, "vgg11", "last", 1, lost=lost, tune_epochs=tune, seed=seed)
-    assert variants(tmp_path)[["lost", "tune_epochs", "seed"]].values.tolist() == [[2, 5, 0], [3, 3, 1]]
-    assert variants(tmp_path, longest=False)["tune_epochs"].tolist() == [3, 5, 3]
+    assert variants(Records.read(tmp_path))[["lost", "tune_epochs", "seed"]].values.tolist() == [[2, 5, 0], [3, 3, 1]]
+    assert variants(Records.read(tmp_path), longest=False)["tune_epochs"].tolist() == [3, 5, 3]
     pruned_record(tmp_path, "vgg11", "last", 1, lost=4, epochs=99, tune_epochs=1)
-    assert variants(tmp_path)["lost"].tolist() == [4]
+    assert variants(Records.read(tmp_path))["lost"].tolist() == [4]
     pruned_record(tmp_path, "vgg11", "last", 1, lost=5, epochs=20, recipe="paper")
     pruned_record(tmp_path, "vgg11", "last", 1, lost=6, epochs=1000, recipe="paper", scale="smoke")
-    assert variants(tmp_path)["lost"].tolist() == [5]
-    assert len(variants(tmp_path, model="vgg19")) == 0
+    assert variants(Records.read(tmp_path))["lost"].tolist() == [5]
+    assert len(variants(Records.read(tmp_path), model="vgg19")) == 0
 
 
 def test_behind_the_whole_network_trained_on_for_as_long(tmp_path):
     pruned_record(tmp_path, "vgg11", "none", [], lost=2, tune_epochs=3)
     for criterion, lost, tune, seed in (("last", 3, 3, 0), ("l1", 1.5, 3, 0), ("random", 3, 4, 0), ("last", 3, 3, 1)):
         pruned_record(tmp_path, "vgg11", criterion, 1, lost=lost, tune_epochs=tune, seed=seed)
-    behind = variants(tmp_path).set_index(["criterion", "seed"])["behind"]
+    behind = variants(Records.read(tmp_path)).set_index(["criterion", "seed"])["behind"]
     assert behind.dropna().to_dict() == {("none", 0): 0, ("last", 0): 1, ("l1", 0): -0.5}  # the others were trained otherwise
 
 
 def test_the_papers_numbers():
-    table = printed()
+    table = printed_variants()
     assert len(table) == 18 + 6 + 1
     table1 = table[table["criterion"] == "table1"].iloc[0]
     assert (table1["macs"], table1["params"]) == (60.3, 43.0) and table1["lost"] == pytest.approx(93.27 - 93.38)

@@ -5,8 +5,9 @@ import json
 import pytest
 from pruned import pruned_record
 
-from modlib.pruning_records import variants
-from modlib.pruning_report import arithmetic, best, pruned, shown
+from modlib.book.records import variants
+from modlib.book.tables import arithmetic, best, pruned, variant_table
+from modlib.results import Records
 
 
 def test_a_row_for_each_recorded_pruning(tmp_path):
@@ -20,7 +21,7 @@ def test_a_row_for_each_recorded_pruning(tmp_path):
 
 def test_what_is_missing_stays_empty(tmp_path):
     pruned_record(tmp_path, "vgg11", "l1", 1, lost=0.5)
-    table = shown(variants(tmp_path), {"lost": ("lost", "{:.1f}"), "behind": ("behind", "{:.1f}")})
+    table = variant_table(variants(Records.read(tmp_path)), {"lost": ("lost", "{:.1f}"), "behind": ("behind", "{:.1f}")})
     assert table.loc["VGG11 on CIFAR-10, 1 layer: smallest L1 norm"].tolist() == ["0.5", ""]
 
 
@@ -36,17 +37,17 @@ def test_the_best_of_equally_long_trainings(tmp_path, lost, says):
         pruned_record(tmp_path, "vgg11", criterion, 2, lost=points)
     pruned_record(tmp_path, "vgg11", "last", 2, lost=-9, tune_epochs=30)  # a training that the other has not had
     pruned_record(tmp_path, "vgg11", "last", 2, lost=-9, dataset="cifar100")
-    words = best(variants(tmp_path, longest=False), "vgg11", 2, *lost)
+    words = best(variants(Records.read(tmp_path), longest=False), "vgg11", 2, *lost)
     assert says in words and "after 3 epochs" in words and words.endswith("there is one seed of each.")
     assert f"*{'the last' if lost['last'] < lost['l1'] else 'smallest L1 norm'}* lost least" in words
     for criterion in lost:
         pruned_record(tmp_path, "vgg11", criterion, 2, lost=lost[criterion], seed=1)
-    assert best(variants(tmp_path, longest=False), "vgg11", 2, *lost).endswith("with 2 seeds.")
+    assert best(variants(Records.read(tmp_path), longest=False), "vgg11", 2, *lost).endswith("with 2 seeds.")
 
 
 def test_no_best_before_all_ways_are_measured(tmp_path):
     pruned_record(tmp_path, "vgg11", "last", 2, lost=1)
-    assert best(variants(tmp_path, longest=False), "vgg11", 2, "last", "random") == (
+    assert best(variants(Records.read(tmp_path), longest=False), "vgg11", 2, "last", "random") == (
         "The controls of VGG11 are not measured yet, or not all of them."
     )
 
@@ -60,13 +61,13 @@ def test_arithmetic_is_told_only_where_it_differs(tmp_path):
 
     record("none", [], precision="float32")
     record("last", 1, precision="float32")
-    assert arithmetic("vgg11", 3, folder=tmp_path) == ""
+    assert arithmetic(Records.read(tmp_path), "vgg11", 3) == ""
     record("random", ["features.11"], precision="bfloat16")
-    assert arithmetic("vgg11", 3, folder=tmp_path) == (
+    assert arithmetic(Records.read(tmp_path), "vgg11", 3) == (
         "Arithmetic of training on, by the layers removed: bfloat16 for 11; float32 for 25 | none."
     )
     together = "None of them has networks with features.11 and without, so the two go together here."
     assert arithmetic("vgg11", 3, "features.11", tmp_path).endswith(together)
     record("l1", ["features.22"], precision="bfloat16")
     assert together not in arithmetic("vgg11", 3, "features.11", tmp_path)
-    assert arithmetic("vgg11", 99, folder=tmp_path) == ""
+    assert arithmetic(Records.read(tmp_path), "vgg11", 99) == ""

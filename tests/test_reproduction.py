@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from records import record
 
-from modlib.reproduction import beside_paper, best_record, recorded_curve
-from modlib.results import measurement, paper_values, write_result
+from modlib.book.tables import beside_paper
+from modlib.paper import paper_values
+from modlib.results import Records, measurement, write_result
 
 
 def test_the_paper_itself_lies_at_no_distance(tmp_path):
     printed = np.array(paper_values("fig4")["vgg11/cifar10"])
     record(tmp_path, printed)
-    table = beside_paper(tmp_path).set_index(["figure", "curve"])
+    table = beside_paper(Records.read(tmp_path)).set_index(["figure", "curve"])
     row = table.loc["fig4", "vgg11/cifar10"]
     assert (row["rms"], row["largest"], row["last"]) == pytest.approx((0, 0, 0), abs=1e-6)
     assert (row["accuracy"], row["ours"]) == (91.0, "vgg11 on cifar10, fast, 15 epochs")
@@ -24,7 +25,7 @@ def test_the_paper_itself_lies_at_no_distance(tmp_path):
 
 
 def test_what_was_not_measured_has_no_numbers(tmp_path):
-    table = beside_paper(tmp_path)
+    table = beside_paper(Records.read(tmp_path))
     assert set(table["ours"]) == {"not measured"}
     assert table[["accuracy", "rms", "largest", "layer", "last"]].isna().all(axis=None)
     printed = sum(len(paper_values(figure)) for figure in ("fig1", "fig4", "fig7a_n", "fig7b_k", "fig9"))
@@ -48,7 +49,7 @@ def test_attacked_and_pruned_networks_stand_beside_theirs(tmp_path):
     settings = {"model": "vgg19", **how, "criterion": "last", "count": 3, "start": "inherited"}
     write_result(measurement("pruning", settings, coords, values), tmp_path / "p.json")
 
-    table = beside_paper(tmp_path).set_index(["figure", "curve"])
+    table = beside_paper(Records.read(tmp_path)).set_index(["figure", "curve"])
     assert table.loc[("fig6a", "resnet18/pgd"), "rms"] == pytest.approx(0, abs=1e-6)
     assert table.loc[("fig6a", "resnet18/fgsm"), "ours"] == "not measured"
     row = table.loc["fig9", "vgg19_3/cifar10"]
@@ -57,23 +58,23 @@ def test_attacked_and_pruned_networks_stand_beside_theirs(tmp_path):
 
 def test_the_stand_in_for_imagenet50_is_named(tmp_path):
     record(tmp_path, paper_values("fig4")["vgg11/imagenet50"], dataset="tinyimagenet50")
-    row = beside_paper(tmp_path).set_index("curve").loc["vgg11/imagenet50"]
+    row = beside_paper(Records.read(tmp_path)).set_index("curve").loc["vgg11/imagenet50"]
     assert row["ours"] == "vgg11 on tinyimagenet50, fast, 15 epochs" and row["rms"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_papers_recipe_comes_first_then_the_longest_training_and_never_a_trial(tmp_path):
     q = np.linspace(0, 0.7, 8)
     record(tmp_path, q, scale="smoke", recipe="paper", epochs=500)
-    assert best_record("curves", "vgg11", "cifar10", tmp_path, weights="trained") is None
+    assert Records.read(tmp_path).best("curves", "vgg11", "cifar10", weights="trained") is None
     for recipe, epochs in (("fast", 6), ("fast", 20), ("paper", 10)):
         record(tmp_path, q, recipe=recipe, epochs=epochs)
-        assert best_record("curves", "vgg11", "cifar10", tmp_path, weights="trained").settings["epochs"] == epochs
+        assert Records.read(tmp_path).best("curves", "vgg11", "cifar10", weights="trained").settings["epochs"] == epochs
 
 
 def test_a_recorded_curve_is_that_of_its_reading_and_the_papers_n(tmp_path):
     record(tmp_path, np.linspace(0, 0.7, 8), dataset="cifar100")
-    found = best_record("curves", "vgg11", "cifar100", tmp_path)
-    curve = recorded_curve(found)
+    found = Records.read(tmp_path).best("curves", "vgg11", "cifar100")
+    curve = found.curve()
     assert (curve.n, curve.k, curve.q.shape) == (1000, 3, (2, 8))
     np.testing.assert_allclose(curve.mean, np.linspace(0, 0.7, 8), atol=1e-6)
-    np.testing.assert_allclose(recorded_curve(found, at="relu").mean, curve.mean[::-1])
+    np.testing.assert_allclose(found.curve(at="relu").mean, curve.mean[::-1])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from modlib import experiments, find_results, scale
-from modlib.figures import FIGURES
+from modlib import find_results, scale
+from modlib.campaign import reproduce as experiments
+from modlib.campaign.figures import FIGURES
 from modlib.results import FOLDER, read_result
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))

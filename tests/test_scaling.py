@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from modlib.scaling import scaling
+from modlib.book.charts.scaling import scaling
 
 vl_convert = pytest.importorskip("vl_convert")
 

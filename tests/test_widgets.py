@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import modlib
-from modlib.graph_lab import graph_lab
-from modlib.widgets import FOLDER, script
+from modlib.book.widgets.base import FOLDER, script
+from modlib.book.widgets.lab import graph_lab
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import modlib
 from modlib import build_model, load_model, zoo
-from modlib.training import accuracy
+from modlib.cost import accuracy
 from modlib.zoo import load_state, save_model
 
 

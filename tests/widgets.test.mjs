@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { alike, curve, fit, paperCurve } from "../modlib/assets/widgets/explorer.js";
-import { open, shade } from "../modlib/assets/widgets/graph-explorer.js";
-import { fixed, mark, unpack } from "../modlib/assets/widgets/kit.js";
+import { alike, curve, fit, paperCurve } from "../modlib/book/widgets/explorer.js";
+import { open, shade } from "../modlib/book/widgets/graph.js";
+import { fixed, mark, unpack } from "../modlib/book/widgets/kit.js";
 import {
   modularity,
   pairTerm,
@@ -14,7 +14,7 @@ import {
   readGroups,
   writeEdges,
   writeGroups,
-} from "../modlib/assets/widgets/graph-lab.js";
+} from "../modlib/book/widgets/lab.js";
 
 const near = (got, wanted) => assert.ok(Math.abs(got - wanted) < 1e-9, `${got}, not ${wanted}`);
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from modlib.data import load_images
-from modlib.downloads import pixel_hash
+from modlib.data.downloads import pixel_hash
 
 here = Path(__file__).parent
 sample = load_images("cifar10", n=2_500, split="test")

@@ -1,0 +1,186 @@
+"""Fig. 4 as a grid of small charts with controls, which answer on a static page, without a kernel."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+
+from modlib.book.charts.base import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
+from modlib.book.records import recorded_networks
+from modlib.book.words import proper
+from modlib.paper import DATASETS, OURS, paper_values
+from modlib.results import Records, Result
+
+SCALE = 10_000  # curves travel as whole numbers of 1e-4
+PITCH = 1.3  # of the rows of panels, in units of Q
+WEIGHTS, READINGS = ("trained", "untrained"), ("conv", "relu")
+SETTING = {"n": 500, "k": 3}  # shown at first
+
+
+def curves_grid(records: Records) -> alt.LayerChart:
+    """Every network on every dataset: the recorded curves and the paper's, a panel each, as in Fig. 4.
+
+    Controls choose N, k, what counts as a layer, and trained or untrained networks for all panels at once. A panel of
+    what was not measured says so. All panels lie in one view, so that the grid is as wide as its place.
+    """
+    names = recorded_networks(records)
+    panels = _grid_panels(names, records)
+    series = [panel[weights] for panel in panels for weights in WEIGHTS if panel[weights]]
+    ns, ks = (
+        sorted({value for each in series for value in each[key]} or {typical}) for key, typical in SETTING.items()
+    )
+    ends = {w: {at: [[_ends(panels, w, at, n, k) for k in ks] for n in ns] for at in READINGS} for w in WEIGHTS}
+    shown = "ends[weights][reading][n][k]"
+    say = (
+        "'N = ' + ns[n] + ', k = ' + ks[k] + ', layers ' + (reading == 'conv' ? 'as in the figures' : 'after the ReLU')"
+        f" + ': ' + {shown}[0] + ' of {len(panels)} curves of ' + weights + ' networks are measured' + ({shown}[0]"
+        f" ? '; on average Q goes from ' + format({shown}[1], '.3f') + ' in the first layer to '"
+        f" + format({shown}[2], '.3f') + ' in the last.' : '.')"
+    )
+    tables = {"ns": ns, "ks": ks, "ends": ends, "columns": [proper(dataset) for dataset in DATASETS]}
+    columns = {"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"}
+    return (
+        _grid_layers(panels, len(names))
+        .properties(
+            name="grid",
+            width="container",
+            height=76 * len(names),
+            description=f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over "
+            "layers: recorded as a solid line with its spread, the paper's dashed. Controls choose N, k, the layers, and "
+            "trained or untrained networks.",
+            usermeta={
+                "say": say,
+                "labels": {"n": ns, "k": ks},
+                "table": {"mark": "measured", "columns": columns},
+                "embedOptions": {"renderer": "canvas"},
+            },
+        )
+        .add_params(
+            choice("weights", "networks ", WEIGHTS, WEIGHTS),
+            choice("reading", "layers ", READINGS, ["as in the figures (conv)", "after the ReLU (relu)"]),
+            *(
+                slider(key, name, 0, max(1, len(values) - 1), values.index(typical) if typical in values else 0)
+                for (key, typical), name, values in zip(SETTING.items(), ("N ", "k "), (ns, ks), strict=True)
+            ),
+            *tables_of(tables),
+        )
+    )
+
+
+def _grid_panels(names: Sequence[str], records: Records) -> list[dict]:
+    """What each panel shows; x0 and y0 are where its first layer's Q of 0 lies."""
+    printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
+    panels = []
+    for row, model in enumerate(names):
+        for column, dataset in enumerate(DATASETS):
+            found = {w: records.best("curves", model, dataset, weights=w) for w in WEIGHTS}
+            panels.append({
+                "network": proper(model),
+                "dataset": proper(dataset),
+                "x0": column + 0.04,
+                "y0": (len(names) - 1 - row) * PITCH,
+                "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
+                **{weights: record and _packed(record) for weights, record in found.items()},
+            })  # fmt: skip
+    return panels
+
+
+def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
+    """Everything that the grid draws; a transform that depends on a control writes to a field of its own."""
+    base = (
+        alt.Chart(alt.Data(values=panels))
+        .transform_calculate(series="datum[weights]")
+        .transform_calculate(ni="datum.series ? indexof(datum.series.n, ns[n]) : -1")
+        .transform_calculate(ki="datum.series ? indexof(datum.series.k, ks[k]) : -1")
+        .transform_calculate(found="datum.ni >= 0 && datum.ki >= 0")
+        .transform_calculate(count="datum.series ? length(datum.series[reading]) : 0")
+    )
+
+    def across(count: str) -> str:
+        return f"datum.x0 + 0.92 * (datum.depth - 1) / max(1, datum.{count} - 1)"
+
+    x = alt.X(
+        "x:Q",
+        title=None,
+        scale=alt.Scale(domain=[0, len(DATASETS)], nice=False),
+        axis=alt.Axis(
+            orient="top", values=[i + 0.5 for i in range(len(DATASETS))], labelExpr="columns[floor(datum.value)]",
+            labelFontWeight="bold", labelOverlap=False, grid=False, ticks=False, domain=False,
+        ),
+    )  # fmt: skip
+    y = alt.Y(
+        "y:Q",
+        title=None,
+        scale=alt.Scale(domain=[-0.08, rows * PITCH - 0.02], nice=False, zero=False),
+        axis=alt.Axis(
+            values=[row * PITCH + q for row in range(rows) for q in (0, 0.5)], tickCount=3 * rows,
+            labelExpr=f"abs(datum.value % {PITCH} - 0.5) < 0.1 ? '0.5' : '0'",
+            labelOverlap=False, ticks=False, domain=False,
+        ),
+    )  # fmt: skip
+    curve = alt.Color(
+        "curve:N",
+        scale=alt.Scale(domain=["ours", "paper"], range=[OUR_COLOR, PAPER_COLOR]),
+        legend=alt.Legend(orient="bottom", title=None, symbolType="stroke", symbolStrokeWidth=3),
+    )
+    panel = ["network:N", "dataset:N"]
+
+    at = "(datum.ni * length(datum.series.k) + datum.ki) * datum.series.layers + datum.layer"
+    ours = (
+        base.transform_filter("datum.found")
+        .transform_calculate(layer="datum.series[reading]", depth="sequence(1, datum.count + 1)")
+        .transform_flatten(["layer", "depth"])
+        .transform_calculate(Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}")
+        .transform_calculate(x=across("count"), y="datum.y0 + datum.Q", curve="'ours'")
+        .transform_calculate(low="datum.y - datum.spread", high="datum.y + datum.spread")
+    )
+    words = [
+        *panel,
+        alt.Tooltip("depth:Q", title="layer"),
+        alt.Tooltip("Q:Q", format=".3f"),
+        alt.Tooltip("spread:Q", title="std", format=".3f"),
+    ]
+    band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
+    line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
+    points = ours.mark_circle(size=10, opacity=1, color=OUR_COLOR).properties(name="measured").encode(x=x, y=y, tooltip=words)
+    printed = (
+        base.transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
+        .transform_flatten(["paper", "depth"])
+        .transform_calculate(x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'")
+        .mark_line(strokeWidth=1.4, strokeDash=[4, 2])
+        .encode(x=x, y=y, detail=panel, color=curve)
+    )
+
+    def text(height: float, words: str, chosen: str = "true", **style) -> alt.Chart:
+        placed = base.transform_filter(chosen).transform_calculate(x="datum.x0", y=f"datum.y0 + {height}", words=words)
+        return placed.mark_text(align="left", fontSize=10, color=INK, **style).encode(x=x, y=y, text="words:N")
+
+    accuracy = (
+        "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
+    )
+    label = text(1.08, f"datum.network + ({accuracy})", fontWeight="bold")
+    missing = "datum.series ? 'not at this N, k' : 'not measured'"
+    missing = text(0.87, missing, "!datum.found", fontStyle="italic")
+    walls = base.transform_filter("datum.x0 > 1 && datum.y0 == 0").transform_calculate(x="floor(datum.x0)")
+    return walls.mark_rule(color=INK, opacity=0.4).encode(x=x) + band + line + points + printed + label + missing
+
+
+def _packed(record: Result) -> dict:
+    """Mean and spread over the draws, flat over N, k and layers; which layers each reading takes."""
+    coords = record.coords
+    dims = record.values["q"]["dims"]
+    q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
+    mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))
+    packed = {"n": coords["n"], "k": coords["k"], "layers": len(coords["layer"]), "mean": mean, "std": std}
+    packed |= {at: [coords["layer"].index(name) for name in coords[at]] for at in READINGS}
+    return packed | ({"accuracy": round(float(record["accuracy"]), 2)} if "accuracy" in record.values else {})
+
+
+def _ends(panels: list[dict], weights: str, at: str, n: int, k: int) -> list[float]:
+    """How many panels show a curve at this setting, and their mean Q in the first and in the last layer."""
+    ends = []
+    for series in (panel[weights] for panel in panels):
+        if series and n in series["n"] and k in series["k"]:
+            start = (series["n"].index(n) * len(series["k"]) + series["k"].index(k)) * series["layers"]
+            ends.append([series["mean"][start + series[at][end]] for end in (0, -1)])
+    return [len(ends), *np.round(np.mean(ends, 0) / SCALE, 4).tolist()] if ends else [0, 0, 0]

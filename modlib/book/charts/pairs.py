@@ -1,0 +1,260 @@
+"""Fig. 8 as two linked heatmaps with controls, which answer on a static page, without a kernel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import altair as alt
+import numpy as np
+
+from modlib.book.charts.base import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
+from modlib.book.words import MISSING
+from modlib.graph import DynamicGraph
+from modlib.models import MODELS, stages
+from modlib.paper import paper_values
+from modlib.results import Records
+from modlib.similarity import modularity_difference, shared_edges
+
+PAPERS = ("resnet152", "vgg19")  # a deep ResNet and a VGG of Fig. 4, whose Q the paper prints
+RIGHT = 1.1  # where the second panel begins; each is 1 wide and 1 high
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """What two measures say of the layers of one network.
+
+    Attributes:
+        names: of the L layers.
+        stage: (L,) the stage of each.
+        q: (L,) modularity.
+        cka: (L, L) linear CKA, where it was measured.
+        shared, inside: (L, L) edges that two layers' graphs share, all and those inside classes, where they are known.
+    """
+
+    names: tuple[str, ...]
+    stage: np.ndarray
+    q: np.ndarray
+    cka: np.ndarray | None = None
+    shared: np.ndarray | None = None
+    inside: np.ndarray | None = None
+
+    def with_graphs(self, graph: DynamicGraph, y) -> "Layers":
+        """The same with what the graphs of its layers share, under labels (N,)."""
+        return replace(self, shared=shared_edges(graph), inside=shared_edges(graph, y))
+
+
+def recorded_layers(records: Records) -> dict[str, Layers]:
+    """Networks on CIFAR-10 whose layer differences are recorded, by their names in :data:`modlib.models.MODELS`."""
+    found = {model: records.best("similarity", model, "cifar10") for model in (*reversed(MODELS),)}
+    return {m: Layers(tuple(r.coords["layer"]), stages(m), r["q"], r["cka"]) for m, r in found.items() if r}
+
+
+def printed_layers() -> dict[str, Layers]:
+    """Networks of Fig. 4 on CIFAR-10, by the paper's values of Q."""
+    found = {name.split("/")[0]: np.array(q) for name, q in paper_values("fig4").items() if name.endswith("/cifar10")}
+    return {m: Layers(tuple(f"layer {i + 1}" for i in range(len(q))), stages(m), q) for m, q in found.items()}
+
+
+def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
+    """|Qi - Qj| and 1 - CKA of every two layers, side by side; of one pair both numbers and what their graphs share.
+
+    The pair is that of the two sliders, or the one that is pointed at in either panel.
+
+    Args:
+        networks: name -> its layers; the first is shown first.
+
+    Raises:
+        ValueError: without a network.
+
+    >>> from modlib.report import proper
+    >>> from modlib.results import FOLDER
+    >>> networks = recorded_layers(Records.read(FOLDER))
+    >>> chart = layer_pairs({proper(model): layers for model, layers in networks.items()})
+    >>> chart.to_dict()["name"]
+    'pairs'
+    """
+    if not networks:
+        raise ValueError("networks must hold at least one; got none")
+    tables = {"names": list(networks)} | {key: [] for key in ("layers", "stage", "qs", "ckas", "edges", "insides")}
+    for each in networks.values():
+        tables["layers"].append(list(each.names))
+        tables["stage"].append(np.asarray(each.stage).tolist())
+        tables["qs"].append(np.round(each.q, 4).tolist())
+        for key, matrix in (("ckas", each.cka), ("edges", each.shared), ("insides", each.inside)):
+            tables[key].append([] if matrix is None else np.round(matrix, 3).ravel().tolist())
+    tables["widest"] = [
+        [float(modularity_difference(each.q).max()), 1 - float(1 if each.cka is None else each.cka.min())]
+        for each in networks.values()
+    ]
+    depth = max(len(each.q) for each in networks.values())
+    now = {  # of the network chosen, and of the pair: a and b count from 0
+        "at": "indexof(names, network)",
+        "count": "length(qs[at])",
+        "pointed": "isValid(hover.i) && hover.i[0] >= 0",  # not at the bar, which is of no pair
+        "a": "pointed ? min(hover.i[0], count - 1) : min(first, count) - 1",
+        "b": "pointed ? min(hover.j[0], count - 1) : min(second, count) - 1",
+        "cell": "a * count + b",
+        "both": "length(edges[at]) ? edges[at][cell] : 0",
+        "either": "length(edges[at]) ? edges[at][a * count + a] + edges[at][b * count + b] - both : 0",
+    }
+    say = (
+        "network + ', layers ' + (a + 1) + ' (' + layers[at][a] + ') and ' + (b + 1) + ' (' + layers[at][b]"
+        " + '): Q is '"
+        " + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
+        " + format(abs(qs[at][a] - qs[at][b]), '.3f') + '; CKA '"
+        f" + (length(ckas[at]) ? 'is ' + format(ckas[at][cell], '.3f') : '{MISSING}')"
+        " + (length(edges[at]) ? '; of the ' + format(either, ',') + ' edges in either graph, '"
+        " + format(both / either, '.0%') + ' are in both.' : '.')"
+    )
+    columns = {"other": "beside layer", "layer": "name", "dq": "|Qi - Qj|", "CKA": "CKA"}
+    return (
+        alt.layer(*_panels(), *_edges())
+        .properties(
+            name="pairs",
+            width="container",
+            height=420,
+            title=alt.Title(alt.expr("network")),
+            description="Two heatmaps over the layers of one network: difference of modularity on the left, 1 minus "
+            "linear CKA on the right, dark where two layers differ most. Below, a bar of the edges that the graphs of "
+            "one pair of layers share. Controls choose the network and the pair.",
+            usermeta={
+                "say": say,
+                "table": {"mark": "row", "columns": columns},
+                "embedOptions": {"renderer": "canvas"},
+            },
+        )
+        .add_params(
+            choice("network", "network ", tables["names"], tables["names"]),
+            slider("first", "layer i ", 1, depth, 1),
+            slider("second", "layer j ", 1, depth, min(4, depth)),
+            *tables_of(tables),
+            *(alt.param(name=name, expr=expression) for name, expression in now.items()),
+        )
+        .configure_view(stroke=None)
+    )
+
+
+_X = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-0.06, RIGHT + 1.01], nice=False, zero=False))
+_Y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.4, 1.09], nice=False, zero=False))
+
+
+def _each(**lists: str) -> alt.Chart:
+    """One row for each element of lists of equal length, which are expressions over the controls."""
+    return alt.Chart(alt.Data(values=[{}])).transform_calculate(**lists).transform_flatten(list(lists))
+
+
+def _panels() -> list[alt.Chart]:
+    cells = (
+        _each(k="sequence(2 * count * count)")
+        .transform_calculate(panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count")
+        .transform_calculate(j="datum.k % count", cka="ckas[at][datum.i * count + datum.j]")
+        .transform_calculate(dq="abs(qs[at][datum.i] - qs[at][datum.j])")
+        .transform_filter("!datum.panel || isValid(datum.cka)")
+        .transform_calculate(different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]")
+        .transform_calculate(x=f"{RIGHT} * datum.panel + datum.j / count", y="datum.i / count")
+        .transform_calculate(x2="datum.x + 1 / count", y2="datum.y + 1 / count")
+        .transform_calculate(one="(datum.i + 1) + ' ' + layers[at][datum.i]")
+        .transform_calculate(pair="datum.one + ', ' + (datum.j + 1) + ' ' + layers[at][datum.j]")
+        .transform_calculate(CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'")
+    )  # fmt: skip
+    color = alt.Color(
+        "different:Q",
+        scale=alt.Scale(domain=[0, 1], scheme="viridis", reverse=True),
+        legend=alt.Legend(
+            orient="top", title="difference", values=[0, 1], gradientLength=140, titleOrient="left",
+            labelExpr="datum.value ? 'largest of the panel' : 'none'",
+        ),
+    )  # fmt: skip
+    words = [
+        alt.Tooltip("pair:N", title="layers"),
+        alt.Tooltip("dq:Q", title="|Qi - Qj|", format=".3f"),
+        alt.Tooltip("CKA:N"),
+    ]
+    hover = alt.selection_point(name="hover", fields=["i", "j"], on="pointerover", clear="pointerout", empty=False)
+    box = {"x": _X, "x2": "x2:Q", "y": _Y, "y2": "y2:Q"}
+    heat = cells.mark_rect().encode(**box, color=color, tooltip=words).add_params(hover)
+    row = (
+        cells.transform_filter("!datum.panel && datum.i == a")
+        .transform_calculate(other="datum.j + 1", layer="layers[at][datum.j]")
+        .mark_rect(fillOpacity=0, stroke="white", strokeWidth=0.7, tooltip=None)
+        .encode(**box)
+        .properties(name="row")
+    )
+    chosen = cells.transform_filter("datum.i == a && datum.j == b")
+    frame = chosen.mark_rect(fillOpacity=0, stroke=PAPER_COLOR, strokeWidth=3).encode(**box)
+
+    # Where a stage ends, over each panel: a line across and one upwards.
+    ends = (
+        _each(k="sequence(1, count)", before="slice(stage[at], 0, -1)", after="slice(stage[at], 1)")
+        .transform_filter("datum.before != datum.after")
+        .transform_calculate(panel="length(ckas[at]) ? [0, 1] : [0]")
+        .transform_flatten(["panel"])
+        .transform_calculate(left=f"{RIGHT} * datum.panel", end="datum.k / count")
+    )
+    line = {"color": "white", "strokeWidth": 1.2, "strokeDash": [3, 3]}
+    across = ends.transform_calculate(x="datum.left", x2="datum.left + 1", y="datum.end")
+    across = across.mark_rule(**line).encode(x=_X, x2="x2:Q", y=_Y)
+    upwards = ends.transform_calculate(x="datum.left + datum.end", y="0", y2="1")
+    upwards = upwards.mark_rule(**line).encode(x=_X, y=_Y, y2="y2:Q")
+
+    number = {"where": "(datum.k + 0.5) / count", "words": "datum.k + 1", "every": "ceil(count / 10)"}
+    numbers = _each(k="sequence(count)").transform_calculate(**number).transform_filter("datum.k % datum.every == 0")
+    beside = numbers.transform_calculate(x="-0.012", y="datum.where")
+    below = [numbers.transform_calculate(x=f"{left} + datum.where", y="-0.012") for left in (0, RIGHT)]
+    small = {"fontSize": 9, "color": INK}
+    labels = [part.mark_text(baseline="top", **small).encode(x=_X, y=_Y, text="words:N") for part in below]
+    labels.append(beside.mark_text(align="right", **small).encode(x=_X, y=_Y, text="words:N"))
+    titles = _each(x=f"[0, {RIGHT}]", words="['|Qi \u2212 Qj|', '1 \u2212 CKA']").transform_calculate(y="1.03")
+    titles = titles.mark_text(align="left", fontSize=12, fontWeight="bold", color=INK)
+    titles = titles.encode(x=_X, y=_Y, text="words:N")
+    missing = _note("length(ckas[at])", RIGHT + 0.5, 0.5, MISSING)
+    return [heat, row, across, upwards, frame, *labels, titles, missing]
+
+
+def _edges() -> list[alt.Chart]:
+    """A bar from the edges of the first graph alone over those in both to those of the second alone."""
+    whole = RIGHT + 0.96  # with a gap of 0.02 on either side of the middle
+    both, first, second = "insides[at][cell]", "insides[at][a * count + a]", "insides[at][b * count + b]"
+    only = "edges[at][{0} * count + {0}] - both - ({1})"
+    inside = [f"{first} - {both}", both, f"{second} - {both}"]
+    across = [only.format("a", inside[0]), f"both - {both}", only.format("b", inside[2])]
+    # From the outside of the bar inwards: between classes, inside, and the same mirrored on the right.
+    parts = [across[0], inside[0], inside[1], across[1], inside[2], across[2]]
+    bar = (
+        _each(size=f"length(edges[at]) ? [{', '.join(parts)}] : []", part="length(edges[at]) ? sequence(6) : []")
+        .transform_window(sort=[alt.SortField("part")], frame=[None, 0], end="sum(size)")
+        .transform_calculate(group="floor(datum.part / 2)", within="[0, 1, 1, 0, 1, 0][datum.part]")
+        .transform_calculate(ends="datum.within ? 'inside a class' : 'between classes'")
+        .transform_calculate(x2=f"{whole} * datum.end / either + 0.02 * datum.group", y="-0.32", y2="-0.2")
+        .transform_calculate(x=f"datum.x2 - {whole} * datum.size / either")
+        .transform_calculate(where="datum.group == 1 ? 'in both' : 'only in layer ' + ((datum.group ? b : a) + 1)")
+    )  # fmt: skip
+    color = alt.Color(
+        "ends:N",
+        scale=alt.Scale(domain=["inside a class", "between classes"], range=[OUR_COLOR, "#a0a0a0"]),
+        legend=alt.Legend(orient="bottom", title="edges", titleOrient="left"),
+    )
+    words = ["where:N", "ends:N", alt.Tooltip("size:Q", title="edges")]
+    rects = bar.mark_rect().encode(x=_X, x2="x2:Q", y=_Y, y2="y2:Q", color=color, tooltip=words)
+    places = [("0", "left", "a"), (str(whole + 0.04), "right", "b")]
+    ends = [
+        _each(x=f"length(edges[at]) ? [{x}] : []", words=f"['only in layer ' + ({layer} + 1)]")
+        .transform_calculate(y="-0.37")
+        .mark_text(align=align, fontSize=11, color=INK)
+        .encode(x=_X, y=_Y, text="words:N")
+        for x, align, layer in places
+    ]
+    middle = (
+        bar.transform_filter("datum.group == 1")
+        .transform_aggregate(x="min(x)", x2="max(x2)", y="min(y)")
+        .transform_calculate(y="-0.14", x="(datum.x + datum.x2) / 2")
+        .transform_calculate(words="'in both: ' + format(both / either, '.0%')")
+        .mark_text(fontSize=11, color=INK)
+        .encode(x=_X, y=_Y, text="words:N")
+    )
+    missing = _note("length(edges[at])", (whole + 0.04) / 2, -0.26, "edges of their graphs: " + MISSING)
+    return [rects, *ends, middle, missing]
+
+
+def _note(unless: str, x: float, y: float, words: str) -> alt.Chart:
+    made = _each(x=f"{unless} ? [] : [{x}]").transform_calculate(y=str(y), words=f"'{words}'")
+    return made.mark_text(fontStyle="italic", color=INK).encode(x=_X, y=_Y, text="words:N")

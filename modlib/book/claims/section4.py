@@ -1,0 +1,222 @@
+"""What Section 4 and Appendix A of the paper claim, as rules: curves, training, attacks, N and k."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import stats
+
+from modlib.book.records import CLIP, attack_curves, recorded_attacks
+from modlib.book.statistics import plateau_share
+from modlib.book.words import proper
+from modlib.models import RESNET, THIN_RESNET, VGG
+from modlib.paper import DATASETS, OURS, paper_values
+from modlib.results import Records
+
+THIN = tuple(THIN_RESNET)
+Curves = dict[tuple[str, str], np.ndarray]  # (model, dataset) -> Q of its layers
+
+
+def their_curves() -> Curves:
+    pairs = ((name.split("/"), q) for name, q in paper_values("fig4").items())
+    return {(model, OURS.get(dataset, dataset)): np.array(q) for (model, dataset), q in pairs}
+
+
+def our_curves(records: Records) -> Curves:
+    models = (*VGG, *RESNET, *THIN)
+    found = {(m, d): records.best("curves", m, d, weights="trained") for d in DATASETS for m in models}
+    return {key: record.curve().mean for key, record in found.items() if record}
+
+
+def rise(curves: Curves) -> Iterator[tuple]:
+    said = "4.1", "modularity roughly increases with depth", "rank correlation of Q and layer > 0, p < 0.05, in every network"
+    for dataset in DATASETS:
+        tests = {m: stats.spearmanr(range(len(q)), q, alternative="greater") for (m, d), q in curves.items() if d == dataset}
+        least = min(tests, key=lambda m: tests[m].statistic, default=None)
+        number = f"correlation at least {tests[least].statistic:.2f} ({least})" if tests else "not measured"
+        yield *said, _listed(tests, dataset), number, all(t.pvalue < 0.05 for t in tests.values()) if tests else None
+
+
+def plateaus_with_depth(curves: Curves) -> Iterator[tuple]:
+    claim = "the deeper the network, the more of its layers degrade or stay on a plateau"
+    for family, members, deep in (("VGG", tuple(VGG), True), ("ResNet", tuple(RESNET), False), ("thin ResNet", THIN, False)):
+        where = " of the deeper half" if deep else ""
+        rule = f"share of layers{where} on a plateau: from the shallowest to the deepest network it grows"
+        for dataset in DATASETS:
+            found = [(m, curves[m, dataset]) for m in members if (m, dataset) in curves]
+            share = {m: plateau_share(q, after=len(q) // 2 if deep else 1) for m, q in found}
+            values = [*share.values()]
+            number = ", ".join(f"{m} {x:.0%}" for m, x in share.items()) + (", alone" if len(share) == 1 else "")
+            number = number or "not measured"
+            if len(share) > 1 or family != "thin ResNet":  # the paper has no thin ResNets in Fig. 4
+                yield "4.1", claim, rule, f"{family} on {dataset}", number, values[-1] > values[0] if len(share) > 1 else None
+
+
+def plateaus_with_data(curves: Curves) -> Iterator[tuple]:
+    said = (
+        "4.1",
+        "plateaus vanish as the data get harder",
+        "share of layers of the deeper half on a plateau: it falls with each dataset",
+    )
+    for model in ("vgg16", "vgg19"):
+        found = [(d, curves[model, d]) for d in DATASETS if (model, d) in curves]
+        share = {d: plateau_share(q, after=len(q) // 2) for d, q in found}
+        values = [*share.values()]
+        number = ", ".join(f"{d} {x:.0%}" for d, x in share.items()) + (", alone" if len(share) == 1 else "")
+        falls = all(a > b for a, b in zip(values, values[1:], strict=False))
+        yield *said, model, number or "not measured", falls if len(share) > 1 else None
+
+
+Trainings = list[tuple[str, np.ndarray, np.ndarray]]  # network, Q (epochs, layers), accuracy (epochs,)
+
+
+def their_trainings() -> Trainings:
+    def q(curves):
+        return np.array([values for name, values in curves.items() if name != "accuracy"]).T
+
+    return [(model, q(curves), np.array(curves["accuracy"])) for model, curves in paper_values("fig6b").items()]
+
+
+def our_trainings(records: Records) -> Trainings:
+    found = [records.best("training", model, "cifar10") for model in (*VGG, *RESNET, *THIN)]
+    return [(r.settings["model"], r["q"], r["test_accuracy"]) for r in found if r]
+
+
+def training(trainings: Trainings) -> Iterator[tuple]:
+    shallow = (
+        "4.3",
+        "Q of shallow layers hardly changes in training",
+        "Q of the first layer spans less than a quarter of what that of the last spans",
+    )
+    deep = "4.3", "Q of deep layers follows the accuracy", "rank correlation over the epochs > 0, p < 0.05"
+    for model, q, accuracy in trainings:
+        first, last = np.ptp(q[:, 0]), np.ptp(q[:, -1])
+        yield *shallow, model, f"{first:.3f} and {last:.3f} over {len(q)} epochs", bool(first < last / 4)
+        test = stats.spearmanr(q[:, -1], accuracy, alternative="greater")
+        yield *deep, model, f"correlation {test.statistic:.2f}", bool(test.pvalue < 0.05)
+
+
+Attacks = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # network -> attack -> Q (layers,) after it and before
+TIE = 0.02  # about twice the spread over draws of Q in the last layer
+ORDER = (("onepixel",), ("cw",), ("pgd", "localsearch", "jsma"), ("fgsm",))  # as the curves of Fig. 6a end, from the top
+
+
+def their_attacks() -> Attacks:
+    return {
+        model: {name: (np.array(q), np.array(curves["normal"])) for name, q in curves.items() if name != "normal"}
+        for model, curves in paper_values("fig6a").items()
+    }
+
+
+def our_attacks(records: Records) -> Attacks:
+    found: Attacks = {}
+    for model in (*paper_values("fig6a"), *THIN):
+        of = recorded_attacks(records, model)
+        of.pop(CLIP, None)
+        for (name, protocol), record in of.items():
+            found.setdefault(f"{model} ({protocol})", {})[name] = attack_curves(record)
+        if not of and model not in THIN:
+            found[model] = {}
+    return found
+
+
+def adversarial(attacks: Attacks) -> Iterator[tuple]:
+    lower = (
+        "4.2",
+        "adversarial curves peak lower",
+        f"the highest Q is at least {TIE} below that of the clean images, for every attack",
+    )
+    falls = proper(" > ".join(", ".join(names) for names in ORDER))
+    order = "4.2", "the attacks end in one order", f"Q of the last layer: {falls}; less than {TIE} apart is a tie"
+    for network, curves in attacks.items():
+        peaks = {name: (after.max(), before.max()) for name, (after, before) in curves.items()}
+        number = ", ".join(f"{name} {after:.3f} (clean {before:.3f})" for name, (after, before) in peaks.items())
+        holds = all(bool(before - after >= TIE) for after, before in peaks.values()) if peaks else None
+        yield *lower, network, number or "not measured", holds
+        last = {name: after[-1] for name, (after, _) in curves.items()}
+        number = " > ".join(f"{name} {last[name]:.3f}" for name in sorted(last, key=last.get, reverse=True))
+        tiers = [[last[name] for name in names if name in last] for names in ORDER]
+        tiers = [tier for tier in tiers if tier]
+        refused = any(max(below) - min(above) >= TIE for i, above in enumerate(tiers) for below in tiers[i + 1 :])
+        whole = all(name in last for names in ORDER for name in names)  # two attacks can refuse an order; all six make one
+        yield *order, network, number or "not measured", False if refused else True if whole else None
+
+
+Settings = dict[str, dict[str, dict[int, np.ndarray]]]  # network -> "n" or "k" -> its value -> Q of the layers
+
+
+def their_settings() -> Settings:
+    found: Settings = {}
+    for figure in ("fig7a_n", "fig7b_k"):
+        for curve, q in paper_values(figure).items():
+            model, name, value = curve.replace("=", "/").split("/")
+            found.setdefault(model, {}).setdefault(name, {})[int(value)] = np.array(q)
+    return found
+
+
+def our_settings(records: Records) -> Settings:
+    found: Settings = {model: {"n": {}, "k": {}} for model in their_settings()}
+    for model in (*found, *VGG, *RESNET, *THIN):
+        if record := records.best("curves", model, "cifar10", weights="trained"):
+            grid = {name: record.coords[name] for name in ("n", "k")}
+            found[model] = {name: {v: record.curve(**{name: v}).mean for v in grid[name]} for name in grid}
+    return found
+
+
+def ablation(settings: Settings) -> Iterator[tuple]:
+    early = "4.4", "a smaller N lowers the early layers", "rank correlation of N and the mean Q of the shallower half > 0, p < 0.05"
+    late = (
+        "4.4",
+        "N matters less in the last layer",
+        "over N, Q of the last layer spans less than half of what the shallower half spans on average",
+    )
+    small = "4.4", "k hardly changes Q", "from k = 3 to 11, Q of no layer spans more than 0.05"
+    order = (
+        "4.4",
+        "N and k keep the tendency of the curve",
+        "rank correlation with the curve at N = 500, k = 3 at least 0.9, for every N, and k from 3 to 11",
+    )
+    large = (
+        "A.3",
+        "a large k keeps the tendency of the curve",
+        "rank correlation with the curve at k = 3 at least 0.9, for every k above 11",
+    )
+    for model, axes in settings.items():
+        n, k = axes["n"], {value: q for value, q in axes["k"].items() if 3 <= value <= 11}
+        beyond = {value: q for value, q in axes["k"].items() if value > 11}
+        if len(n) < 4 or len(k) < 2:
+            yield from ((*said, model, "not measured", None) for said in (early, late, small, order, large))
+            continue
+        values = np.array([*n.values()])
+        shallow = values[:, : values.shape[1] // 2]
+        test = stats.spearmanr([*n], shallow.mean(1), alternative="greater")
+        means = f"{shallow[0].mean():.3f} at N = {min(n)}, {shallow[-1].mean():.3f} at N = {max(n)}"
+        yield *early, model, f"correlation {test.statistic:.2f} ({means})", bool(test.pvalue < 0.05)
+        first, last = np.ptp(shallow, axis=0).mean(), np.ptp(values[:, -1])
+        yield *late, model, f"{last:.3f} and {first:.3f}", bool(last < first / 2)
+        spans = np.ptp([*k.values()], axis=0)
+        yield *small, model, f"{spans.max():.3f} in layer {spans.argmax() + 1} of {len(spans)}", bool(spans.max() <= 0.05)
+        yield *order, model, *_agreement([(n, n[500], "N"), (k, k[3], "k")])
+        if beyond:  # the paper's values are not at hand
+            yield *large, model, *_agreement([(beyond, k[3], "k")])
+
+
+def _agreement(groups) -> tuple[str, bool]:
+    """The lowest rank correlation of curves with the one they are compared with; whether it is at least 0.9."""
+    found = [
+        (stats.spearmanr(q, base).statistic, f"{name} = {value}") for curves, base, name in groups for value, q in curves.items()
+    ]
+    least, where = min(found)
+    return f"correlation at least {least:.2f} ({where})", bool(least >= 0.9)
+
+
+def _listed(models, dataset: str) -> str:
+    names = ", ".join(models) if len(models) <= 3 else f"{len(models)} networks"
+    return f"{names} on {dataset}" if models else dataset
+
+
+TESTS = (  # what the paper prints, what we recorded, and the rules that both are put to
+    (their_curves, our_curves, (rise, plateaus_with_depth, plateaus_with_data)),
+    (their_trainings, our_trainings, (training,)),
+    (their_attacks, our_attacks, (adversarial,)),
+    (their_settings, our_settings, (ablation,)),
+)

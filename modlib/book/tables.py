@@ -1,0 +1,356 @@
+"""Tables of what is recorded, beside the paper's values: what is measured, how far it lies, on what evidence."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from modlib.book.records import attack_curves, equally_long, recorded_attacks, recorded_imagenet, recorded_networks, variants
+from modlib.book.statistics import chance
+from modlib.book.words import CRITERIA, MISSING, STARTS, chosen, command, joined, named, points, proper, without
+from modlib.campaign.figures import FIGURES
+from modlib.data import ASSETS
+from modlib.paper import DATASETS, OURS, K, figure_name, paper_values
+from modlib.results import Records, Result
+
+
+def measured(records: Records) -> pd.DataFrame:
+    """A row a network and a column a dataset: accuracy and training of what has recorded curves."""
+
+    def cell(model, dataset):
+        record = records.best("curves", model, dataset, weights="trained")
+        if not record:
+            return MISSING
+        return f"{record['accuracy']:.1f} %, {record.settings['recipe']}, {record.settings['epochs']} epochs"
+
+    names = recorded_networks(records, weights="trained")
+    table = pd.DataFrame([[cell(m, d) for d in DATASETS] for m in names], index=[proper(m) for m in names])
+    return table.set_axis([proper(d) for d in DATASETS], axis=1)
+
+
+def beside_paper(records: Records) -> pd.DataFrame:
+    """One row for each curve that the paper prints: how far ours lies from it, or that it was not measured.
+
+    Columns: figure, curve (the paper's name of it), ours (the network and its training), accuracy in percent, rms and
+    largest (differences in Q), layer (1 .. L, where the largest is), last (ours minus theirs in the last layer). Where
+    ours was not measured, ``ours`` says so and the numbers are missing. ImageNet50 stands beside Tiny-ImageNet-50:
+    other images, so the difference is more than an error.
+    """
+    rows = []
+    for figure, curve, printed, found in _pairs(records):
+        if found is None:
+            rows.append({"figure": figure, "curve": curve, "ours": "not measured"})
+            continue
+        measured, record = found
+        difference = measured - np.asarray(printed)[: len(measured)]
+        s = record.settings
+        accuracies = [record[name] for name in ("accuracy", "test_accuracy") if name in record.values]
+        rows.append({
+            "figure": figure,
+            "curve": curve,
+            "ours": f"{s['model']} on {s['dataset']}, {s['recipe']}, {s['epochs']} epochs",
+            "accuracy": float(np.ravel(accuracies)[-1]) if accuracies else np.nan,
+            "rms": float(np.sqrt(np.mean(difference**2))),
+            "largest": float(abs(difference).max()),
+            "layer": int(abs(difference).argmax()) + 1,
+            "last": float(difference[-1]),
+        })  # fmt: skip
+    columns = ["figure", "curve", "ours", "accuracy", "rms", "largest", "layer", "last"]
+    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+
+
+def _pairs(records) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] | None]]:
+    """(figure, the paper's name of a curve, its values, our values with their record or None)."""
+
+    def ours(model: str, dataset: str, **where):
+        record = records.best("curves", model, dataset, weights="trained")
+        return record and (record.curve(**where).mean, record)
+
+    for figure in ("fig1", "fig4"):
+        for curve, printed in paper_values(figure).items():
+            model, dataset = curve.split("/")
+            yield figure, curve, printed, ours(model, OURS.get(dataset, dataset))
+    for model, curves in paper_values("fig6a").items():
+        for attack, printed in curves.items():
+            if attack == "normal":
+                yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10")
+                continue
+            record = records.best("attack", model, "cifar10", attack=attack, protocol="authors", eps=None)
+            curve = record and record.at("q", n=record.coords["n"][-1], k=K, layer=record.coords["conv"])
+            yield "fig6a", f"{model}/{attack}", printed, record and (curve, record)
+    for model, curves in paper_values("fig6b").items():
+        record = records.best("training", model, "cifar10")
+        for name, printed in curves.items():
+            values = record and (record["test_accuracy"] / 100 if name == "accuracy" else record["q"][:, int(name[1:]) - 1])
+            yield "fig6b", f"{model}/{name}", printed, record and (values[: FIGURES["fig6b"].epochs], record)
+    for figure in ("fig7a_n", "fig7b_k"):
+        for curve, printed in paper_values(figure).items():
+            model, setting = curve.split("/")
+            name, value = setting.split("=")
+            yield figure, curve, printed, ours(model, "cifar10", **{name: int(value)})
+    for curve, values in paper_values("fig9").items():
+        name, dataset = curve.split("/")
+        model, count = name.split("_")
+        where = {"criterion": "last", "count": int(count), "start": "inherited"}
+        record = records.best("pruning", model, OURS.get(dataset, dataset), **where)
+        yield "fig9", curve, values["q"], record and (record["q"].mean(0), record)
+
+
+def beside(records: Records, figure: str) -> tuple[pd.DataFrame, list[str]]:
+    """The curves of a figure that stand beside one of ours, as a table; and the names of those that do not."""
+    rows = beside_paper(records)
+    rows = rows[rows["figure"] == figure]
+    missing = rows["ours"] == MISSING
+    found = rows[~missing]
+    along = "epoch" if figure == "fig6b" else "layer"
+    table = pd.DataFrame({
+        "paper": _slashed(found["curve"]),
+        "training": [_training(ours) for ours in found["ours"]],
+        "accuracy (%)": ["" if np.isnan(x) else f"{x:.1f}" for x in found["accuracy"]],
+        "RMS": found["rms"].map("{:.3f}".format),
+        "largest": [f"{x:.3f} ({along} {i})" for x, i in zip(found["largest"], found["layer"], strict=True)],
+        "last": found["last"].map("{:+.3f}".format),
+    })  # fmt: skip
+    return table.set_index("paper").rename_axis(None), list(_slashed(rows[missing]["curve"]))
+
+
+def _training(ours: str) -> str:
+    """How ours was trained, and on what where the paper's dataset is another."""
+    name, training = ours.split(", ", 1)
+    dataset = name.split(" on ")[1]
+    return f"{proper(dataset)}, {training}" if dataset in OURS.values() else training
+
+
+def _slashed(curves: pd.Series) -> list[str]:
+    """The paper's curves in words: "vgg19_3/cifar10", "vgg16/n=200" and "vgg16/L1" are how its values name them."""
+    names = curves.str.replace("/", ", ").str.replace(r"_(\d+)", r" without \1 layers", regex=True)
+    names = names.str.replace("without 1 layers", "without 1 layer").str.replace("n=", "N=").str.replace("=", " = ")
+    return [proper(name) for name in names.str.replace(r"\bL(\d+)", r"layer \1", regex=True)]
+
+
+def summary(records: Records) -> pd.DataFrame:
+    """A row a figure of the paper: how many of its curves stand beside one of ours, and how far these are."""
+    rows = beside_paper(records)
+    found = rows[rows["ours"] != MISSING].groupby("figure")
+    table = pd.DataFrame({"curves": rows.groupby("figure", sort=False).size()})
+    table["measured"] = found.size().reindex(table.index, fill_value=0)
+    table["median RMS"] = (
+        found["rms"].median().reindex(table.index).map("{:.3f}".format, na_action="ignore").fillna(MISSING)
+    )
+    table["largest"] = found["largest"].max().reindex(table.index).map("{:.3f}".format, na_action="ignore").fillna("")
+    return table.rename(index=figure_name).rename_axis(None)
+
+
+def shown(claims: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`modlib.claims.claims`, in words."""
+    words = {True: "holds", False: "does not hold", None: ""}
+    table = pd.DataFrame({
+        "curves": claims["whose"],
+        "tested on": claims["tested on"].map(proper),
+        "measured": claims["number"].map(proper),
+        "verdict": [words[holds] for holds in claims["holds"]],
+    })  # fmt: skip
+    return table.set_index("curves").rename_axis(None)
+
+
+def verdict(claims: pd.DataFrame) -> str:
+    """One sentence on rows of :func:`modlib.claims.claims` that test the same claim.
+
+    >>> rows = [("paper", "vgg16", True), ("paper", "vgg19", False), ("ours", "vgg16", None)]
+    >>> verdict(pd.DataFrame(rows, columns=["whose", "tested on", "holds"]))
+    "On the paper's curves it holds in 1 of 2 tests (not for VGG19). On ours it could not be tested yet."
+    """
+    sentences = []
+    for whose, name in (("paper", "the paper's curves"), ("ours", "ours")):
+        rows = claims[claims["whose"] == whose]
+        tested = rows[rows["holds"].notna()]
+        fails = [proper(name) for name in tested["tested on"][~tested["holds"].astype(bool)]]
+        if tested.empty:
+            sentences.append(f"On {name} it could not be tested{' yet' if whose == 'ours' else ''}.")
+            continue
+        kept = (
+            f"in {len(tested) - len(fails)} of {len(tested)} tests"
+            if len(tested) > 1
+            else "in the one test"
+            if not fails
+            else "in no test"
+        )
+        left = len(rows) - len(tested)
+        missing = f"; {left} more {'waits for its measurement' if left == 1 else 'wait for measurements'}" if left else ""
+        sentences.append(f"On {name} it holds {kept}{f' (not for {joined(fails)})' if fails else ''}{missing}.")
+    return " ".join(sentences)
+
+
+_WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
+
+
+def todo(records: Records, figure: str) -> str:
+    """How much of what a figure needs is recorded, and the command that measures the rest; Markdown.
+
+    Args:
+        figure: a key of :data:`modlib.figures.FIGURES`.
+    """
+    chosen = FIGURES[figure]
+    needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
+    recorded = {
+        _unit(r)
+        for r in records.find(chosen.experiment)
+        if r.settings.get("weights") == _WEIGHTS.get(figure, r.settings.get("weights"))
+    }
+    missing = [unit for unit in needed if unit not in recorded]
+    if not missing:
+        return f"All {len(needed)} measurements of this figure are recorded."
+    model, dataset, _ = missing[0]
+    done = len(needed) - len(missing)
+    like = None
+    if chosen.experiment != "curves":  # what is recorded of a network belongs together
+        found = (records.best(experiment, model, dataset) for experiment in (chosen.experiment, "curves"))
+        like = next((r for r in found if r), None)
+    return (
+        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. "
+        f"Next in order of priority: {proper(f'{model} on {dataset}')}.\n\n"
+        f"```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
+    )
+
+
+def _unit(record: Result) -> tuple[str, str, str] | None:
+    """What of a figure a record holds: model, dataset and variant; None for trials and for what belongs to no figure."""
+    s = record.settings
+    if s.get("scale", "full") != "full" or "stages" in s or "model" not in s:
+        return None
+    if s["dataset"] == "imagenet":
+        return s["model"], s["dataset"], s["weights"]
+    kinds = next((each for each in (("attack", "protocol"), ("criterion", "count", "start"), ("smoothing",)) if each[0] in s), ())
+    strength = [f"{255 * s['eps']:g}"] if "eps" in s else []
+    return s["model"], s["dataset"], "-".join([*(str(s[key]) for key in kinds), *strength])
+
+
+def imagenet_table(records: Records) -> pd.DataFrame:
+    """A row a network of :func:`modlib.book.records.recorded_imagenet`: its images, N, and Q in the first, the highest and the last layer."""
+    rows = []
+    for name, record in recorded_imagenet(records).items():
+        curve = record.curve()
+        q = curve.mean
+        rows.append({
+            "network": name, "images": record.settings["images"], "N": curve.n, "first layer": f"{q[0]:.3f}",
+            "highest": f"{q.max():.3f} (layer {q.argmax() + 1})", "last layer": f"{q[-1]:.3f}",
+        })  # fmt: skip
+    columns = ["network", "images", "N", "first layer", "highest", "last layer"]
+    return pd.DataFrame(rows, columns=columns).set_index("network").rename_axis(None)
+
+
+def attack_table(records: Records, model: str) -> pd.DataFrame:
+    """A row an attack and protocol: success before selection, median change of a changed image, Q of the last layer."""
+    rows = []
+    for (name, protocol), record in recorded_attacks(records, model).items():
+        attacked, clean = attack_curves(record)
+        row = {"attack": "clip only" if name == "clip" else proper(name), "protocol": protocol}
+        if "success" in record.values:
+            row |= {"success": f"{record['success']:.1%}", "pixels changed": f"{record['l0']:g}"}
+            row |= {"L2": f"{record['l2']:.2f}", "largest change": f"{record['linf']:.3f}"}
+        ends = {"Q last, before": f"{clean[-1]:.3f}", "Q last, after": f"{attacked[-1]:.3f}"}
+        rows.append(row | {"N": record.coords["n"][-1]} | ends)
+    columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change"]
+    columns += ["N", "Q last, before", "Q last, after"]
+    return pd.DataFrame(rows, columns=columns).fillna("").set_index("attack").rename_axis(None)
+
+
+def variant_table(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]], index: Iterable[str] | None = None) -> pd.DataFrame:
+    """Rows of variants as a table of text, empty where a number is missing.
+
+    Args:
+        columns: title -> name of the column and format of its values.
+        index: names of the rows; by default what :func:`named` calls them.
+    """
+    cells = {
+        title: ["" if pd.isna(each) else form.format(each) for each in rows[name]]
+        for title, (name, form) in columns.items()
+    }
+    if index is None:
+        index = [named(row, seed=rows["seed"].nunique() > 1) for _, row in rows.iterrows()]
+    return pd.DataFrame(cells, index=list(index))
+
+
+def pruned(records: Records, model: str, dataset: str) -> pd.DataFrame:
+    """Recorded prunings of a network, in the order of :func:`variants`: accuracies in percent, shares of the cost saved."""
+    rows = variants(records, model=model, dataset=dataset)
+    columns = {
+        "before (%)": ("whole", "{:.2f}"), "after (%)": ("pruned", "{:.2f}"), "epochs": ("tune_epochs", "{}"),
+        "parameters saved": ("params", "{:.1f}%"), "MACs saved": ("macs", "{:.1f}%"),
+    }  # fmt: skip
+    names = [f"{chosen(row)}, {STARTS[row['start']]}" + f", seed {row['seed']}" * bool(row["seed"]) for _, row in rows.iterrows()]
+    return variant_table(rows, columns, names)
+
+
+def best(table: pd.DataFrame, model: str, count: int, *criteria: str) -> str:
+    """Which way to remove so many layers of a network cost least on CIFAR-10, and whether that may be chance.
+
+    Args:
+        table: of :func:`variants` with ``longest=False``; of its networks those count that were trained on from inherited
+            weights, for the longest time that all of the criteria have had.
+    """
+    mine = (table["model"] == model) & (table["dataset"] == "cifar10") & (table["count"] == count)
+    ours = equally_long(table[mine & (table["start"] == "inherited")], *criteria)
+    lost = ours.groupby("criterion")["lost"].mean()
+    if lost.empty:
+        return f"The controls of {proper(model)} are {MISSING} yet, or not all of them."
+    first, second = lost.sort_values().index[:2]
+    margin, width = lost[second] - lost[first], chance(ours["pruned"].mean())
+    seeds = ours["seed"].nunique()
+    return (
+        f"Of the {len(lost)} ways to remove {count} layers, after {ours['tune_epochs'].iloc[0]} epochs, *{CRITERIA[first]}* lost "
+        f"least: it ends {points(lost[first], 'below', 'above')} the network as it was, {margin:.2f} points better than the next. "
+        f"That is {'less' if margin < width else 'more'} than the {width:.1f} points by which chance may part two networks of "
+        f"equal worth on 10,000 images, {f'with {seeds} seeds' if seeds > 1 else 'and there is one seed of each'}."
+    )
+
+
+def arithmetic(records: Records, model: str, epochs: int, layer: str | None = None) -> str:
+    """In which arithmetic the networks without some layers were trained on for so long on CIFAR-10; "" if all in the same.
+
+    Args:
+        layer: say so, too, if no arithmetic has networks with this layer and without it.
+    """
+    of = {}
+    for r in records.find("pruning", model=model, dataset="cifar10", start="inherited", tune_epochs=epochs):
+        if "measured_as" not in r.evidence:
+            of.setdefault(r.evidence.get("precision", "not recorded"), set()).add(tuple(r.coords["removed"]))
+    if len(of) < 2:
+        return ""
+    joined = "; ".join(f"{name} for {' | '.join(sorted(map(without, removed)))}" for name, removed in sorted(of.items()))
+    both = any({layer in each for each in removed if each} == {True, False} for removed in of.values())
+    return f"Arithmetic of training on, by the layers removed: {joined}." + (
+        f" None of them has networks with {layer} and without, so the two go together here." if layer and not both else ""
+    )
+
+
+def source() -> tuple[str, list[str]]:
+    """Where the paper's values come from, and what to beware of."""
+    about = json.loads((ASSETS / "paper-curves.json").read_text())["about"]
+    key = re.compile(r"\bfig\d+[ab]?(_[nk])?\b")
+    return about["source"], [proper(key.sub(lambda found: figure_name(found[0]), text)) for text in about["caveats"]]
+
+
+def evidence(records: Records) -> pd.DataFrame:
+    """Every record: what was measured, how it was trained, where and when, and by which command."""
+    rows = []
+    for record in records:
+        s, e = record.settings, record.evidence
+        if s.get("scale", "full") != "full":
+            continue
+        how = [s.get(key, "") for key in ("weights", "recipe")] + [
+            f"{s['epochs']} epochs" if "epochs" in s else "",
+            f"seed {s['seed']}" if "seed" in s else "",
+        ]
+        variant = (_unit(record) or ("", "", ""))[2]
+        rows.append({
+            "record": record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else ""),
+            "settings": ", ".join(dict.fromkeys(filter(None, [variant, *how]))),
+            "device": e["device"],
+            "date": e["date"][:10],
+            "torch": e["torch"],
+            "command": e["command"],
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=["record", "settings", "device", "date", "torch", "command"])

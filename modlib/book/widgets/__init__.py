@@ -1,0 +1,1 @@
+"""Interactive figures: each Python file beside the JavaScript that it sends to the page."""

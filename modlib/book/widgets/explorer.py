@@ -1,0 +1,322 @@
+"""The modularity explorer: recorded curves on every page, and curves computed on request where a kernel runs."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from modlib._checks import unknown
+from modlib._tensors import place
+from modlib.book.widgets.base import Widget, pack, unpack
+from modlib.data import Images, load_images
+from modlib.data.datasets import SPLITS
+from modlib.graph import dynamic_graph
+from modlib.models import MODELS, build_model, layer_names
+from modlib.modularity import check_labels, modularity
+from modlib.paper import paper_values
+from modlib.results import FOLDER, Records, Result
+from modlib.zoo import load_model, registry
+
+DRAWS = 5
+LIVE_K = (*range(1, 21), 25, 30, 40, 50)  # one search for neighbours serves them all
+OWN = "your model"
+
+
+def explore(model=None, images: Images | None = None, *, results: Iterable[Result] | None = None) -> Widget:
+    """Modularity curves to move through: network, images, weights, attack, N, k, and what counts as a layer.
+
+    Recorded curves are shown without a kernel, beside the paper's where it printed one. With a kernel, settings that
+    were not recorded are computed while the page waits; the next move cancels.
+
+    Args:
+        model: a ``torch.nn.Module`` of yours (its curve of the first 500 images is computed at once), or the name of a
+            recorded network to begin with.
+        images: what a model of yours is measured on; by default the embedded CIFAR-10 sample.
+        results: recorded curves and training runs to offer, other records are passed over; by default all of modlib's.
+
+    Returns:
+        widget; ``setting`` says where its controls stand.
+
+    Raises:
+        ValueError: for a name that was not recorded, images without a model, or as :func:`modularity_curve` does.
+
+    >>> explore("resnet20").setting["model"]
+    'resnet20'
+    """
+    if results is None:
+        results = Records.read(FOLDER)
+    series = [_READERS[kind](r) for kind in _READERS for r in results if r.experiment == kind]
+    _tell_apart(series)
+    own = None
+    if isinstance(model, nn.Module):
+        own = (model, load_images("cifar10") if images is None else images)
+        series = [_first_curve(*own), *series]
+    elif images is not None:
+        raise ValueError("images are for a model of yours; give the model as well: explore(model, images)")
+    if not series:
+        raise ValueError("there is no recorded curve to show; give a model: explore(model)")
+    names = [each["model"] for each in series]
+    start = names.index("resnet20") if "resnet20" in names else 0
+    if own or model:
+        wanted = OWN if own else model
+        if wanted not in names:
+            raise unknown("recorded network", model, names)
+        start = names.index(wanted)
+    return Explorer(series, series[start], own)
+
+
+class Explorer(Widget):
+    """What :func:`explore` gives: a widget that also computes, in a thread of its own, one request at a time."""
+
+    def __init__(self, series: list[dict], first: dict, own: tuple[nn.Module, Images] | None):
+        self._own = own
+        self._lock, self._wanted = threading.Lock(), 0  # the ticket of the request that is wanted now
+        self._networks: dict[tuple, tuple[nn.Module, Images]] = {}
+        setting = {key: first[key] for key in ("model", "dataset", "weights", "attack")}
+        setting |= {
+            "n": _near(first["n"], 500),
+            "k": _near(first["k"], 3),
+            "reading": "conv",
+            "epoch": 0,
+            "layer": 0,
+            "kept": "",
+        }
+        q = _shown(first, setting)
+        words = (
+            f"Modularity over the {len(q)} layers of {first['model']} on {first['dataset']}, {first['weights']}, "
+            f"N = {setting['n']}, k = {setting['k']}: from {q[0]:.3f} in the first layer to {q[-1]:.3f} in the last."
+        )
+        super().__init__(
+            "explorer", __file__, {"series": series, "paper": _paper()}, setting, words, _still(q, words.split(":")[0])
+        )
+        self.on_msg(self._receive)
+
+    def _receive(self, _, message: dict, __) -> None:
+        if message["kind"] == "hello":
+            self.send({"kind": "alive", **self._offer()})
+            return
+        self._wanted = message.get("ticket", 0)  # whatever is running stops at its next batch
+        if message["kind"] == "ask":
+            threading.Thread(target=self._answer, args=(message,), daemon=True).start()
+
+    def _offer(self) -> dict:
+        """What can be computed here: networks whose weights and images are at hand."""
+        known = {each["model"] for each in self.data["series"]} & {*MODELS}
+        networks = [(each["name"], "trained") for each in registry() if each["dataset"] == "cifar10"]
+        networks += [(name, "untrained") for name in sorted(known)]
+        readings = {"conv": [], "relu": []}
+        series = [
+            {"model": name, "dataset": "cifar10", "weights": weights, "attack": "none", "readings": readings}
+            for name, weights in networks
+        ]
+        most = SPLITS["cifar10"]["sample"]
+        if self._own:
+            series.insert(
+                0, {key: self.data["series"][0][key] for key in ("model", "dataset", "weights", "attack", "readings")}
+            )
+            most = max(most, len(self._own[1]))
+        return {"series": series, "n": list(range(100, most + 1, 100)), "k": list(LIVE_K)}
+
+    def _answer(self, message: dict) -> None:
+        ticket = message["ticket"]
+        with self._lock:  # the request before gives way first
+            try:
+                self._compute(ticket, **{key: message[key] for key in ("model", "dataset", "weights", "reading", "n")})
+            except _Cancelled:
+                pass
+            except Exception as error:  # whatever went wrong is told on the page, which works on
+                self.send({"kind": "error", "ticket": ticket, "words": f"Python could not compute this: {error}"})
+
+    def _compute(self, ticket: int, model: str, dataset: str, weights: str, reading: str, n: int) -> None:
+        network, images = self._network(model, dataset, weights)
+        done: list[np.ndarray] = []
+        draws = min(DRAWS, len(images) // n)
+        if draws == 0:
+            raise ValueError(f"N = {n} asks for more images than the {len(images)} there are")
+        steps = 0
+
+        def count(*_):
+            nonlocal steps
+            if self._wanted != ticket:
+                raise _Cancelled
+            steps += 1
+            share = (len(done) + min(1, steps / (1 + -(-n // 250)))) / draws
+            words = f"Computing draw {len(done) + 1} of {draws}"
+            self.send({"kind": "progress", "ticket": ticket, "share": share, "words": words})
+
+        hook = network.register_forward_pre_hook(count)
+        try:
+            layers = layer_names(network, at=reading)
+            for draw in range(draws):
+                steps = 0
+                done.append(_table(network, images[draw * n : (draw + 1) * n], layers))
+                which = {"model": model, "dataset": dataset, "weights": weights, "attack": "none"}
+                series = _computed(which, n, layers, reading, done, place(network)[0])
+                self.send({"kind": "series", "ticket": ticket, "series": series, "last": draw == draws - 1})
+        finally:
+            hook.remove()
+
+    def _network(self, model: str, dataset: str, weights: str) -> tuple[nn.Module, Images]:
+        if model == OWN:
+            return self._own
+        key = (model, dataset, weights)
+        if key not in self._networks:
+            network = build_model(model, dataset, seed=0) if weights == "untrained" else load_model(model, dataset)
+            self._networks[key] = network, load_images(dataset)
+        return self._networks[key]
+
+
+class _Cancelled(Exception):
+    pass
+
+
+def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndarray:
+    """(len(k), L) modularities of one draw, for each of LIVE_K that it allows."""
+    k = [each for each in LIVE_K if each < len(images)]
+    graph = dynamic_graph(network, images.x, k[-1], layers)
+    y = check_labels(images.y, len(images))
+    return np.array([modularity(graph.nearest(each), y) for each in k])
+
+
+def _first_curve(model: nn.Module, images: Images) -> dict:
+    if len(images) < 2:
+        raise ValueError(f"images must be two or more, to have neighbours; got {len(images)}")
+    layers = layer_names(model)
+    n = min(500, len(images))
+    which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": "none"}
+    return _computed(which, n, layers, "conv", [_table(model, images[:n], layers)], place(model)[0])
+
+
+def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: list[np.ndarray], device) -> dict:
+    k = list(LIVE_K[: len(draws[0])])
+    made = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(device),
+        "accuracy": [],
+        "computed": True,
+    }
+    return which | made | {
+        "about": "", "n": [n], "k": k, "epochs": [], "layers": list(layers),
+        "readings": {reading: list(range(len(layers)))},
+    } | _numbers(np.array(draws))  # fmt: skip
+
+
+def _curves(result: Result) -> dict:
+    """A record of curves over N and k, of clean or attacked images, as the page reads it."""
+    settings, coords = result.settings, result.coords
+    dims = result.values["q"]["dims"]
+    q = result["q"] if "draw" in dims else result["q"][None]
+    dims = dims if "draw" in dims else ["draw", *dims]  # attacked images are drawn once
+    q = np.moveaxis(q, [dims.index(d) for d in ("draw", "n", "k", "layer")], range(4))
+    accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
+    return _head(result, settings.get("weights", "trained"), accuracy) | {
+        "n": coords["n"],
+        "k": coords["k"],
+        "epochs": [],
+        "layers": coords["layer"],
+        "readings": {
+            at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords
+        },
+    } | _numbers(q)  # fmt: skip
+
+
+def _training(result: Result) -> dict:
+    """The curves after each epoch of a training run as the page reads them."""
+    settings, coords = result.settings, result.coords
+    accuracy = np.round(result["test_accuracy"], 2).tolist()
+    return _head(result, f"training, {len(coords['epoch'])} epochs", accuracy) | {
+        "n": [settings["n"]],
+        "k": [settings["k"]],
+        "epochs": coords["epoch"],
+        "layers": coords["layer"],
+        "readings": {"conv": list(range(len(coords["layer"])))},
+    } | _numbers(result["q"][None])  # fmt: skip
+
+
+_READERS = {"curves": _curves, "attack": _curves, "training": _training}
+
+
+def _head(result: Result, weights: str, accuracy: list[float]) -> dict:
+    settings, evidence = result.settings, result.evidence
+    attack = settings.get("attack") or "none"
+    if "protocol" in settings:
+        strength = f", eps {255 * settings['eps']:g}/255" if "eps" in settings else ""
+        attack += f" ({settings['protocol']}{strength})"
+    parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
+    parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    parts += [f"seed {settings['seed']}"] if "seed" in settings else []
+    return {
+        "model": settings["model"],
+        "dataset": settings["dataset"],
+        "weights": weights,
+        "attack": attack,
+        "date": evidence["date"],
+        "device": evidence["device"],
+        "accuracy": accuracy,
+        "about": ", ".join(parts),
+        "computed": False,
+    }
+
+
+def _numbers(q: np.ndarray) -> dict:
+    """Mean and spread over the first axis; the spread in 255 steps up to its largest."""
+    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
+    step = max(float(std.max(initial=0)) / 255, 1e-5)
+    return {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
+
+
+def _tell_apart(series: list[dict]) -> None:
+    """Two records of the same network, images, weights and attack get weights of different names."""
+    seen = set()
+    for each in series:
+        key = (each["model"], each["dataset"], each["weights"], each["attack"])
+        if key in seen:
+            each["weights"] += f" ({each['about']})"
+        seen.add(key)
+
+
+def _paper() -> dict[str, dict]:
+    """The paper's curves by "model dataset attack n k". Left out: its ImageNet50, which is not a set that we have, and
+    the ResNet18 of Fig. 7a, whose axis is not to be trusted (assets/paper-curves.json)."""
+    curves = {}
+    for name, q in paper_values("fig4").items():
+        model, dataset = name.split("/")
+        if dataset != "imagenet50":
+            curves[f"{model} {dataset} none {1000 if dataset == 'cifar100' else 500} 3"] = ("Fig. 4", q)
+    for name, q in paper_values("fig7a_n").items():
+        model, n = name.split("/n=")
+        if model != "resnet18":
+            curves.setdefault(f"{model} cifar10 none {n} 3", ("Fig. 7a", q))
+    for name, q in paper_values("fig7b_k").items():
+        model, k = name.split("/k=")
+        curves.setdefault(f"{model} cifar10 none 500 {k}", ("Fig. 7b", q))
+    for model, attacks in paper_values("fig6a").items():
+        curves.update(
+            {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items() if name != "normal"}
+        )
+    return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
+
+
+def _near(values: Sequence[int], wanted: int) -> int:
+    return min(values, key=lambda value: abs(value - wanted))
+
+
+def _shown(series: dict, setting: dict) -> np.ndarray:
+    """The curve of a series at a setting, at its last epoch."""
+    shape = (len(series["n"]), len(series["k"]), max(1, len(series["epochs"])), len(series["layers"]))
+    mean = unpack(series["mean"]).reshape(shape)[series["n"].index(setting["n"]), series["k"].index(setting["k"]), -1]
+    return mean[series["readings"][setting["reading"]]]
+
+
+def _still(q: np.ndarray, title: str) -> Figure:
+    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+    ax = figure.subplots()
+    ax.plot(np.arange(1, len(q) + 1), q, "o-", color="#0072b2")
+    ax.set(xlabel="layer", ylabel="modularity Q", ylim=(min(0, q.min()), 1))
+    ax.set_title(title.removeprefix("Modularity over the "), fontsize=9)
+    ax.grid(alpha=0.3)
+    ax.locator_params(axis="x", integer=True)
+    return figure

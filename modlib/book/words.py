@@ -1,0 +1,100 @@
+"""Words of the book: names as they are written, lists, what was not measured, commands."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from modlib.results import Result
+
+MISSING = "not measured"
+_PROPER = {
+    "tinyimagenet50": "Tiny-ImageNet-50", "imagenet50": "ImageNet50", "imagenet": "ImageNet",
+    "cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "vgg": "VGG", "resnet": "ResNet",
+    "fgsm": "FGSM", "pgd": "PGD", "jsma": "JSMA", "cw": "CW", "onepixel": "OnePixel", "localsearch": "LocalSearch",
+}  # fmt: skip
+CRITERIA = {  # in the order of tables
+    "none": "nothing removed",
+    "last": "the last",
+    "table1": "a plan of Table 1’s cost",  # the paper does not say which blocks went
+    "curve": "the rule’s plan",
+    "rise": "smallest rise of Q",
+    "random": "at random",
+    "l1": "smallest L1 norm",
+}
+STARTS = {"inherited": "inherited weights", "scratch": "from scratch"}
+
+
+def proper(text: str) -> str:
+    """Names of networks and datasets as they are written in prose.
+
+    >>> proper("vgg16 on tinyimagenet50")
+    'VGG16 on Tiny-ImageNet-50'
+    """
+    return re.sub("|".join(_PROPER), lambda found: _PROPER[found[0]], text)
+
+
+def command(
+    figure: str, *models: str, dataset: str | None = None, device: str | None = None, like: Result | None = None
+) -> str:
+    """The command that measures what is missing, in a clone of the book; one line of a shell, broken where it is long.
+
+    Args:
+        like: a record of the network; the command goes on with the network of that training.
+
+    >>> print(command("fig4", "vgg16", dataset="cifar10", device="cuda"))
+    python -m modlib reproduce fig4 \\
+        --models vgg16 --datasets cifar10 \\
+        --device cuda --out modlib/assets/results
+    """
+    which = [f"--{name} {value}" for name, value in (("models", ",".join(models)), ("datasets", dataset)) if value]
+    training = ("recipe", "epochs", "tune_epochs")
+    how = [f"--{name.replace('_', '-')} {like.settings[name]}" for name in training if like and name in like.settings]
+    where = [f"--{name} {value}" for name, value in (("device", device), ("out", "modlib/assets/results")) if value]
+    more = ["--images FOLDER"] if figure == "fig5" else []
+    parts = [f"python -m modlib reproduce {figure}", *(" ".join(each) for each in (which, how, where, more) if each)]
+    return " \\\n    ".join(parts)
+
+
+def joined(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> joined(["VGG16", "VGG19", "ResNet18"]), joined(["VGG16"])
+    ('VGG16, VGG19 and ResNet18', 'VGG16')
+    """
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+
+
+def without(removed: Iterable[str]) -> str:
+    """Names of removed layers; those of a VGG by their numbers alone.
+
+    >>> without(("features.22", "features.25")), without(())
+    ('22, 25', 'none')
+    """
+    return ", ".join(removed).replace("features.", "") or "none"
+
+
+def chosen(row: Mapping) -> str:
+    """How many layers a row of :func:`modlib.book.records.variants` is without, and how they were chosen.
+
+    >>> chosen({"count": 1, "criterion": "last"})
+    '1 layer: the last'
+    """
+    return f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}"
+
+
+def named(row: Mapping, *, seed: bool = False) -> str:
+    """A row of :func:`modlib.book.records.variants` in words, with its seed if asked for.
+
+    >>> row = {"model": "vgg11", "dataset": "cifar10", "count": 2, "criterion": "last", "seed": 1}
+    >>> named(row), named(row, seed=True)
+    ('VGG11 on CIFAR-10, 2 layers: the last', 'VGG11 on CIFAR-10, 2 layers: the last, seed 1')
+    """
+    return f"{proper(row['model'])} on {proper(row['dataset'])}, {chosen(row)}" + f", seed {row['seed']}" * seed
+
+
+def points(difference: float, more: str, less: str) -> str:
+    """A difference of accuracies in words, by its sign.
+
+    >>> points(-0.5, "behind", "ahead of") + " the whole one"
+    '0.50 points ahead of the whole one'
+    """
+    return f"{abs(difference):.2f} points {more if difference > 0 else less}"

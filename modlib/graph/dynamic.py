@@ -1,0 +1,138 @@
+"""The dynamic graph of a network: one k-NN graph a layer over the same samples (Section 3.2 of the paper)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from modlib import _resumable
+from modlib._checks import size_in_bytes, unknown
+from modlib._tensors import as_tensor
+from modlib.features import iter_features
+from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
+from modlib.graph.neighbours import panel_bytes
+from modlib.models import chosen_layers
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicGraph:
+    """The snapshots G_1 ... G_L of one dynamic graph: the same N samples, one k-NN graph a layer.
+
+    Attributes:
+        layers: names of the L layers, first layer first.
+        graphs: their L graphs.
+    """
+
+    layers: tuple[str, ...]
+    graphs: tuple[KnnGraph, ...]
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, layer: int | str) -> KnnGraph:
+        if isinstance(layer, str):
+            if layer not in self.layers:
+                raise unknown("layer", layer, self.layers)
+            layer = self.layers.index(layer)
+        return self.graphs[layer]
+
+    def nearest(self, k: int) -> "DynamicGraph":
+        """Every snapshot with only its k nearest neighbours a node."""
+        return DynamicGraph(self.layers, tuple(graph.nearest(k) for graph in self.graphs))
+
+    def persistence(self) -> np.ndarray:
+        """(L - 1,): the share of each snapshot's directed edges that the next snapshot keeps (0 if it has none)."""
+        edges = [graph.directed().astype(bool) for graph in self.graphs]
+        return np.array([a.multiply(b).sum() / max(a.sum(), 1) for a, b in zip(edges, edges[1:], strict=False)])
+
+
+def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **options) -> DynamicGraph:
+    """The dynamic graph of images in a network: one k-NN graph a layer (Section 3.2 of the paper).
+
+    Args:
+        model: any ``torch.nn.Module``.
+        x: (N, 3, H, W) images, uint8 or float in [0, 1].
+        k: neighbours of each node.
+        layers: names of modules; by default :func:`modlib.layer_names` of the model.
+        **options: those of :func:`modlib.knn_graph` (``sketch``, ``seed``), of :func:`modlib.iter_features`
+            (``batch_size``, ``storage``, ``progress``), and these two:
+        memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
+            for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
+        resume: a file that keeps each layer as soon as it is done; the same call goes on after an interruption.
+
+    Raises:
+        MemoryError: if ``memory`` does not hold a panel of similarities and one batch of features.
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=50)
+    >>> len(dynamic_graph(modlib.load_model("resnet20"), images.x))
+    10
+    """
+    layers, graphs = zip(*((name, graph) for name, [graph] in iter_graphs(model, x, k, None, layers, **options)), strict=True)
+    return DynamicGraph(layers, graphs)
+
+
+def iter_graphs(
+    model,
+    x,
+    k: int,
+    samples: Sequence | None,
+    layers: Sequence[str] | None = None,
+    *,
+    sketch: int | None = None,
+    seed: int = 0,
+    memory: int | str | None = None,
+    resume: str | Path | None = None,
+    progress: bool = False,
+    **options,
+) -> Iterator[tuple[str, list[KnnGraph]]]:
+    """The k-NN graphs of several samples of the same images, layer after layer, from one pass through the network.
+
+    Args:
+        samples: of :func:`knn_graphs`; all else is of :func:`modlib.dynamic_graph`.
+
+    Yields:
+        (layer name, one KnnGraph a sample)
+
+    >>> import modlib
+    >>> images = modlib.load_images("cifar10", n=60)
+    >>> stream = iter_graphs(modlib.load_model("resnet20"), images.x, 3, [range(30), range(60)], ["conv1"])
+    >>> [(name, [graph.n for graph in graphs]) for name, graphs in stream]
+    [('conv1', [30, 60])]
+    """
+    x = as_tensor(x)
+    checked = check_samples(samples, len(x))
+    k = check_k(k, min(map(len, checked)), "x")  # before the model runs
+    names = chosen_layers(model, layers)
+    if memory is not None:
+        given, panel = size_in_bytes(memory), panel_bytes(len(x))
+        memory = given - panel
+        if memory <= 0:
+            raise MemoryError(
+                f"memory={given:,} bytes does not hold a panel of similarities between {len(x):,} samples, "
+                f"which takes {panel:,}. Give more memory or fewer samples"
+            )
+    how = {"sketch": sketch, "seed": seed}
+    chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
+    key = resume and _resumable.fingerprint(model, x, k=k, storage=options.get("storage", "float32"), **how, **chosen)
+    done = _resumable.load(resume, key) if resume else {}
+    cuts = np.cumsum([len(sample) for sample in checked])[:-1]
+    left = [name for name in names if name not in done]
+    with closing(iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options)) as stream:
+        for name in tqdm(names, "layers", disable=not progress):
+            if name in done:
+                yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+                continue
+            _, features = next(stream)
+            try:
+                graphs = knn_graphs(features, k, checked, **how)
+            except ValueError as error:
+                raise ValueError(f"layer {name!r}: {error}") from None
+            del features  # before the next pass takes room
+            if resume:
+                done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
+                _resumable.save(resume, key, done)
+            yield name, graphs

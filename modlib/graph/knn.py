@@ -1,0 +1,156 @@
+"""The k-NN graph of one layer (Eq. 3 of the paper)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from modlib._checks import whole_number
+from modlib._tensors import as_tensor
+from modlib.graph.neighbours import nearest, sketched
+
+
+@dataclass(frozen=True, eq=False)
+class KnnGraph:
+    """A weighted k-nearest-neighbour graph of N nodes, as every node's list of out-edges.
+
+    Attributes:
+        neighbors: int64 (N, k), the k most similar other nodes of each node, most similar first; equal similarities
+            in order of index.
+        weights: float (N, k), their cosine similarities in [0, 1]. A similarity of zero or below makes no edge:
+            its weight is 0.
+    """
+
+    neighbors: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Number of nodes N."""
+        return len(self.neighbors)
+
+    @property
+    def k(self) -> int:
+        """Number of neighbours of each node."""
+        return self.neighbors.shape[1]
+
+    def nearest(self, k: int) -> "KnnGraph":
+        """The same graph with only the k nearest neighbours of each node: one search serves every smaller k."""
+        k = whole_number("k", k, 1, self.k, f"for a graph with {self.k} neighbours a node; build it with a larger k")
+        return KnnGraph(self.neighbors[:, :k], self.weights[:, :k])
+
+    def directed(self) -> sp.csr_array:
+        """D, (N, N) sparse float64: row i holds the out-edges of node i."""
+        pointers = np.arange(0, self.n * self.k + 1, self.k)
+        d = sp.csr_array(
+            (self.weights.ravel().astype(np.float64), self.neighbors.flatten(), pointers), shape=(self.n, self.n)
+        )
+        d.eliminate_zeros()  # in place: flatten() has made a copy
+        return d
+
+    def adjacency(self) -> sp.csr_array:
+        """A = (D + D^T) / 2, (N, N) sparse float64: mutual edges weigh s, one-way edges s / 2.
+
+        >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).adjacency().toarray().round(3)
+        array([[0.   , 0.995, 0.   ],
+               [0.995, 0.   , 0.05 ],
+               [0.   , 0.05 , 0.   ]])
+        """
+        d = self.directed()
+        return ((d + d.T) / 2).tocsr()
+
+
+def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0) -> KnnGraph:
+    """The cosine k-NN graph of N feature vectors (Eq. 3).
+
+    Each node points to its k most similar others, itself excluded; the weight of the edge is the cosine similarity
+    ``r_j . r_k / (|r_j| |r_k|)``. Similarities that differ by less than 1e-12 are equal and go to the lower index;
+    non-positive ones make no edge (weight 0).
+
+    The search is exact: it multiplies in float32 and decides in float64 what float32 leaves in doubt, so that the
+    neighbours do not depend on the device, the number of threads or how the work is divided; weights do by up to 2e-6.
+
+    Args:
+        features: (N, M) array or tensor, N >= 2 samples of M numbers each; searched on the device it lies on, in
+            float32 (float64 where the features are float64).
+        k: neighbours of each node, 1 <= k < N.
+        sketch: an approximation: project the features at random onto so many numbers first. A similarity r is then
+            estimated, with a standard deviation of about (1 - r^2) / sqrt(sketch). It takes one gathered addition a
+            feature, about as long as a hundred multiply-adds, and saves N/2 (1 - sketch/M) multiply-adds a feature: it
+            pays from N of a few hundred where M is several times the sketch.
+        seed: of the sketch.
+
+    Returns:
+        KnnGraph with ``neighbors`` and ``weights`` of shape (N, k), on the host.
+
+    Raises:
+        ValueError: if ``features`` is not a matrix of at least two rows, holds NaN or infinity or a row of zeros, or
+            ``k`` is out of range.
+
+    >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
+    [[1], [0], [1]]
+    """
+    return knn_graphs(features, k, None, sketch=sketch, seed=seed)[0]
+
+
+@torch.no_grad()
+def knn_graphs(
+    features, k: int, samples: Sequence | None, *, sketch: int | None = None, seed: int = 0
+) -> list[KnnGraph]:
+    """The graphs of several samples of the same feature vectors, which may overlap.
+
+    Where they overlap much, as draws and nested samples do, all pairs of vectors are multiplied once for all of them.
+
+    Args:
+        features, k, sketch, seed: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
+            multiplied in float32.
+        samples: indices of feature vectors, an array of rising integers each; None is one sample of all.
+
+    Returns:
+        one KnnGraph a sample, whose nodes are counted within the sample.
+
+    Raises:
+        ValueError: as :func:`modlib.knn_graph`, and for samples that do not rise or leave 0 .. N - 1.
+
+    >>> halves = knn_graphs([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], 1, [[0, 1], [2, 3]])
+    >>> [graph.neighbors.tolist() for graph in halves]
+    [[[1], [0]], [[1], [0]]]
+    """
+    x = as_tensor(features)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
+    samples = check_samples(samples, len(x))
+    k = check_k(k, min(map(len, samples), default=len(x)), "features")
+    if x.dtype not in (torch.float64, torch.float16):
+        x = x.float()
+    if sketch is not None:
+        x = sketched(x, sketch, seed)
+    found = nearest(x, k, samples)
+    # (Rounding may pass 1 by an ulp.)
+    return [KnnGraph(neighbors.cpu().numpy(), weights.clamp_(0, 1).cpu().numpy()) for weights, neighbors in found]
+
+
+def check_samples(samples: Sequence | None, n: int) -> list[np.ndarray]:
+    """Rising int64 indices of n vectors; all of them without samples."""
+    if samples is None:
+        return [np.arange(n)]
+    checked = []
+    for i, sample in enumerate(samples):
+        sample = np.asarray(sample)
+        if sample.ndim != 1 or not np.issubdtype(sample.dtype, np.integer) or (np.diff(sample) <= 0).any():
+            raise ValueError(f"samples must be arrays of rising integers; samples[{i}] is not. Sort it: np.unique(sample)")
+        if len(sample) and not 0 <= sample[0] <= sample[-1] < n:
+            raise ValueError(f"samples must lie in 0..{n - 1}; samples[{i}] goes from {sample[0]} to {sample[-1]}")
+        checked.append(sample.astype(np.int64))
+    if not checked:
+        raise ValueError("samples must hold at least one array of indices; got none. None stands for one sample of all")
+    return checked
+
+
+def check_k(k: int, n: int, of: str) -> int:
+    """k as an int that n samples allow, or a sentence; ``of`` names the argument that holds the samples."""
+    if n < 2:
+        raise ValueError(f"{of} must hold at least two samples to have neighbours; got N={n}")
+    return whole_number("k", k, 1, n - 1, f"for N={n} samples")

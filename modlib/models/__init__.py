@@ -1,0 +1,189 @@
+"""The paper's networks, and which of a network's modules count as its layers."""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import nn
+
+from modlib._checks import unknown, whole_number
+from modlib.data.datasets import DATASETS
+
+_A = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
+# What stands in each stage: convolution widths and poolings of a VGG, number of blocks of a ResNet.
+VGG = {
+    "vgg11": _A,
+    "vgg13": [64, 64, "M", 128, 128, *_A[3:]],
+    "vgg16": [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"],
+    "vgg19": [64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"],
+}
+RESNET = {
+    "resnet18": ("basic", (2, 2, 2, 2)),
+    "resnet34": ("basic", (3, 4, 6, 3)),
+    "resnet50": ("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck", (3, 4, 23, 3)),
+    "resnet152": ("bottleneck", (3, 8, 36, 3)),
+}
+THIN_RESNET = {f"resnet{6 * n + 2}": (n, n, n) for n in (3, 5, 7, 9, 18)}  # 20, 32, 44, 56, 110: 16-32-64 channels
+MODELS = (*VGG, *RESNET, *THIN_RESNET)
+
+
+def build_model(
+    name: str,
+    dataset: str = "cifar10",
+    *,
+    num_classes: int | None = None,
+    stages=None,
+    stride_in: str = "conv2",
+    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
+    seed: int | None = None,
+) -> nn.Module:
+    """An untrained network of the paper, in evaluation mode, taking (N, 3, H, W) pixels in [0, 1].
+
+    For ``dataset="imagenet"`` these are torchvision's own networks (VGGs with batch normalisation); for the others,
+    ResNet18 to 152 have the CIFAR stem (3 x 3, no pooling) and VGGs a 512-512-C classifier.
+
+    Args:
+        name: one of :data:`modlib.models.MODELS`.
+        dataset: whose classes, pixel statistics and stem it gets: cifar10, cifar100, tinyimagenet50 or imagenet.
+        num_classes: another number of classes C than the dataset's.
+        stages: another depth: a tuple of blocks a stage for ResNets, a list of widths and ``"M"`` for VGGs.
+        stride_in: which convolution of a ResNet50, 101 or 152's block takes every second pixel where a stage begins:
+            ``"conv2"``, as torchvision has it (v1.5), or ``"conv1"``, as in He et al. (2016) (v1).
+        pixels: mean and standard deviation of each channel to normalise by, instead of the dataset's.
+        seed: of the initial weights; the random numbers of the process go on as if none had been drawn. By default the
+            weights are drawn from these.
+
+    Returns:
+        nn.Module whose ``architecture`` attribute holds these arguments.
+
+    Raises:
+        ValueError: for an unknown name or dataset, or stages or a stride that do not fit the family.
+
+    >>> model = build_model("resnet56", stages=(2, 3, 6))
+    >>> len(layer_names(model))
+    12
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    info = DATASETS[dataset]
+    classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2)
+    imagenet = dataset == "imagenet"
+    if stride_in not in ("conv1", "conv2"):
+        raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
+    if stride_in == "conv1" and RESNET.get(name, [None])[0] != "bottleneck":
+        raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has no choice")
+    if name in VGG:
+        stages = _vgg_stages(VGG[name] if stages is None else stages)
+    elif imagenet and name in THIN_RESNET:
+        raise ValueError(f"model {name!r} is a CIFAR network; for ImageNet take one of {', '.join((*VGG, *RESNET))}")
+    else:
+        stages = _blocks(name, RESNET[name][1] if name in RESNET else THIN_RESNET[name], stages)
+    from modlib.models import networks
+
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(whole_number("seed", seed, 0))
+        if name in VGG:
+            model = networks.vgg(stages, classes, imagenet)
+        elif name in RESNET:
+            model = networks.resnet(RESNET[name][0], stages, classes, imagenet)
+        else:
+            model = networks.thin_resnet(stages, classes)
+    model.set_pixels(*(pixels or (info.mean, info.std)))
+    model.architecture = {"name": name, "dataset": dataset, "num_classes": classes, "stages": list(stages)}
+    if stride_in == "conv1":
+        for block in (model.layer2[0], model.layer3[0], model.layer4[0]):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+        model.architecture["stride_in"] = stride_in
+    if pixels:
+        model.architecture["pixels"] = [list(each) for each in pixels]
+    return model.eval()
+
+
+def _vgg_stages(stages: Sequence) -> list:
+    stages = list(stages) if isinstance(stages, Sequence) else [stages]
+    widths = [s for s in stages if s != "M"]
+    if not widths or widths[-1] != 512 or not all(isinstance(w, Integral) and w > 0 for w in widths):
+        raise ValueError(f'stages of a VGG must be widths and "M", the last width 512; got {stages}')
+    return [s if s == "M" else int(s) for s in stages]
+
+
+def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> tuple[int, ...]:
+    stages = tuple(default) if stages is None else tuple(stages) if isinstance(stages, Sequence) else (stages,)
+    if len(stages) != len(default) or not all(isinstance(s, Integral) and s >= 1 for s in stages):
+        raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
+    return tuple(map(int, stages))
+
+
+def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
+    """The modules whose outputs count as the layers of a network, first layer first.
+
+    One rule for every network. Where it is a chain of blocks (modules with parts of their own inside an
+    ``nn.Sequential`` or ``nn.ModuleList``, as in ResNets and transformers), each block is a layer, and so is each
+    convolution before or between them. Where it is not (VGG), each convolution is a layer; without convolutions, each
+    linear module but the last.
+
+    The paper's text takes features after the ReLU; the curves in its figures come from the convolutions' outputs before
+    batch normalisation and ReLU (for ResNets: of the stem; blocks always end in their ReLU). ``at="conv"`` is the
+    reading of the figures, ``at="relu"`` that of the text.
+
+    Raises:
+        ValueError: for another ``at``, or a model with nothing to tap.
+
+    >>> layer_names(build_model("resnet18"))[:3]
+    ['conv1', 'layer1.0', 'layer1.1']
+    >>> [len(layer_names(build_model(f"vgg{n}"))) for n in (11, 13, 16, 19)]
+    [8, 10, 13, 16]
+    """
+    if at not in ("conv", "relu"):
+        raise unknown("reading of a layer (at)", at, ["conv", "relu"])
+    chain = (nn.Sequential, nn.ModuleList)
+    modules = dict(model.named_modules())
+    blocks = []
+    for name, module in modules.items():
+        parent = modules.get(name.rpartition(".")[0])
+        inside = any(name.startswith(block + ".") for block in blocks)
+        if isinstance(parent, chain) and not isinstance(module, chain) and [*module.children()] and not inside:
+            blocks.append(name)
+
+    convs = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kinds = convs if at == "conv" else (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
+    free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
+    linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
+    convolutions = [i for i, module in enumerate(free.values()) if isinstance(module, convs)]
+    heads = [i for i, module in enumerate(free.values()) if isinstance(module, nn.Linear) and convolutions and i > convolutions[-1]]
+    if heads:  # a linear module behind the convolutions begins the classifier, which is no layer of the feature extractor
+        free = dict(list(free.items())[: heads[0]])
+    found = [name for name, module in free.items() if name in blocks or isinstance(module, kinds)] or linear[:-1]
+    if not found:
+        kinds = sorted({type(module).__name__ for module in modules.values()})
+        raise ValueError(f"model has no blocks, convolutions or linear layers to tap; it is made of {', '.join(kinds)}")
+    return found
+
+
+def chosen_layers(model: nn.Module, layers: Sequence[str] | str | None) -> list[str]:
+    """The layers that are asked for, one or more, each once; by default those of :func:`modlib.layer_names`."""
+    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"layers must name at least one module, and each once; got {names}")
+    return names
+
+
+def stages(model: str) -> np.ndarray:
+    """(L,) the stage of each layer of a network for small images: how often the maps were made smaller before it.
+
+    >>> stages("vgg11")
+    array([0, 1, 2, 2, 3, 3, 4, 4])
+    >>> stages("resnet20")
+    array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+    """
+    if model not in MODELS:
+        raise unknown("model", model, MODELS)
+    if model in VGG:
+        return np.array([VGG[model][:i].count("M") for i, width in enumerate(VGG[model]) if width != "M"])
+    first, *others = RESNET[model][1] if model in RESNET else THIN_RESNET[model]
+    return np.repeat(range(1 + len(others)), [1 + first, *others])  # the stem is of the first stage
