@@ -9,7 +9,6 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from modlib._checks import unknown
 from modlib._tensors import as_floats, as_tensor, evaluating, place
 from modlib.data import Images
 
@@ -29,13 +28,6 @@ class Cost:
     macs: int
     params: int
     layers: dict[str, dict[str, int]]
-
-    def inside(self, name: str) -> "Cost":
-        """The share of one module and all its parts, such as a block."""
-        parts = {key: row for key, row in self.layers.items() if f"{key}.".startswith(f"{name}.")}
-        if not parts:
-            raise unknown("module (with a cost)", name, self.layers)
-        return Cost(sum(row["macs"] for row in parts.values()), sum(row["params"] for row in parts.values()), parts)
 
 
 @torch.no_grad()

@@ -44,6 +44,8 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
         raise unknown("model", name, MODELS)
     if architecture and weights is None:
         raise ValueError(f"{', '.join(architecture)} can only be given with weights=FILE; build_model makes untrained networks")
+    if str(weights) == "keras":
+        raise ValueError("weights='keras' are loaded by modlib.campaign.keras.load_keras_resnet50()")
     if weights is not None:
         return _from_file(name, dataset, Path(weights), architecture)
     if dataset == "imagenet":
@@ -54,7 +56,8 @@ def load_model(name: str, dataset: str = "cifar10", *, weights: str | Path | Non
         try:
             model.load_state_dict(kind.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
         except OSError as error:
-            raise OSError(f"torchvision's weights of {name} could not be fetched ({error})") from None
+            other = "; modlib.campaign.keras.load_keras_resnet50() gives others, from another host" if name == "resnet50" else ""
+            raise OSError(f"torchvision's weights of {name} could not be fetched ({error}){other}") from None
         return model
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modlib.book import benchmarks
-from modlib.results import measurement, read_result, write_result
+from modlib.results import Records, measurement, read_result, write_result
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,11 +39,11 @@ def test_targets_are_held_against_what_was_measured(record):
 
 
 def test_without_a_record_nothing_is_said_to_be_measured(tmp_path, record):
-    assert benchmarks.recorded(tmp_path) is None
+    assert benchmarks.recorded(Records.read(tmp_path)) is None
     table = benchmarks.targets(None)
     assert set(table[""]) == {"not measured"} and not any(table["measured"]) and len(table) == len(benchmarks.TARGETS)
     write_result(record, tmp_path / "benchmarks.json")
-    assert benchmarks.recorded(tmp_path) == read_result(tmp_path / "benchmarks.json")
+    assert benchmarks.recorded(Records.read(tmp_path)) == read_result(tmp_path / "benchmarks.json")
 
 
 def test_the_error_of_half_precision_is_told(record):

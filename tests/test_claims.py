@@ -218,7 +218,8 @@ def test_pruning_claims_can_be_refused(tmp_path):
     assert (of_vgg11(0.5, 1.0, 2.01), of_vgg11(5.5, 6.0, 7.01), of_vgg11(2.0, 1.0, 0.51)) == (True, False, False)
 
     pruned_record(tmp_path, "vgg11", "none", [], lost=1.5)
-    behind = {row[3]: row[4] for row in pruning(variants(Records.read(tmp_path), longest=False)) if "proportional" in row[1]}["vgg11 on cifar10"]
+    rows = pruning(variants(Records.read(tmp_path), longest=False))
+    behind = {row[3]: row[4] for row in rows if "proportional" in row[1]}["vgg11 on cifar10"]
     free = linregress([0.05, 0.1, 0.2], np.array([2.0, 1.0, 0.51]) - 1.5)  # what training on costs by itself is not counted
     assert f"intercept {free.intercept:.2f}" in behind
     assert verdicts(tmp_path, "same peak") == {"vgg11 on cifar10": True, "vgg11 on cifar100": None}

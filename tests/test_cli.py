@@ -156,7 +156,7 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
 def test_errors_are_one_sentence(modlib_, monkeypatch, weights, tmp_path, arguments, says):
     monkeypatch.chdir(tmp_path)
     shut = OSError("no network")
-    monkeypatch.setattr("modlib.downloads.retrieve", lambda *_: (_ for _ in ()).throw(shut))
+    monkeypatch.setattr("modlib.data.downloads.retrieve", lambda *_: (_ for _ in ()).throw(shut))
     status, out, err = modlib_(*(str(weights) if a == "WEIGHTS" else a for a in arguments))
     (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert status == 1

@@ -45,7 +45,7 @@ def test_what_is_embedded_is_what_was_measured(run, images, assets):
     assert result.settings["precision"] == "float16"  # small as it is
     model = modlib.load_model("resnet20")
     np.testing.assert_allclose(result.at("q", weights="embedded"), modlib.modularity_curve(model, images.x, images.y).q, atol=1e-6)
-    accuracy = modlib.training.accuracy(model, images)
+    accuracy = modlib.cost.accuracy(model, images)
     assert result.at("accuracy", weights="embedded") == pytest.approx(accuracy, abs=1e-6)
     (entry,) = zoo.registry()
     assert (entry["precision"], entry["epochs"], entry["accuracy"]) == ("float16", 1, accuracy)

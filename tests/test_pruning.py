@@ -16,7 +16,7 @@ from modlib import Curve, CurveDraws, build_model, layer_names
 from modlib._torchvision import torchvision
 from modlib.cost import accuracy, cost, seconds
 from modlib.paper import paper_values
-from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, removable, rise_plan
+from modlib.pruning import find_redundant, fine_tune, l1_plan, layer_costs, prune, random_plan, removable, rise_plan
 from modlib.training import RECIPES, train
 
 
@@ -250,7 +250,8 @@ def test_blocks_without_a_residual_can_go_unnoticed(kind, images):
     shorter = prune(model, chosen)
     assert torch.equal(shorter(images), model(images))
     assert len(layer_names(shorter)) == len(layer_names(model)) - len(chosen)
-    assert cost(shorter).macs == cost(model).macs - sum(cost(model).inside(name).macs for name in chosen)
+    parts = layer_costs(model).set_index("layer").loc[chosen, "macs"]
+    assert cost(shorter).macs == cost(model).macs - parts.sum()
     shorter.conv1.weight += 1
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
@@ -356,8 +357,13 @@ def test_curves_of_another_model_and_models_of_another_family(network):
     assert len(find_redundant(curve).remove) == 27  # a curve alone may be of any model
     with pytest.raises(ValueError, match="tol must be .*got -0.1"):
         find_redundant(curve, -0.1)
-    with pytest.raises(ValueError, match="curve must be a Curve"):
-        find_redundant(curve.q)
+    assert find_redundant(curve.q, layers=names).remove == find_redundant(curve).remove  # numbers alone, with names or without
+    assert find_redundant([curve.q, curve.q]).remove == tuple(str(i) for i in range(2, 29))
+    for wrong in ([[[0.1]]], [0.1, np.nan], "vgg11", []):
+        with pytest.raises(ValueError, match="curve must"):
+            find_redundant(wrong)
+    with pytest.raises(ValueError, match="layers must name each of the 28 layers of the curve; got 27"):
+        find_redundant(curve.q, layers=names[:-1])
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet50", "vgg16"])

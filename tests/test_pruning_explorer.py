@@ -55,7 +55,7 @@ def test_what_can_go_and_what_the_rule_names_are_the_librarys(folder, networks):
     for model in MODELS:
         network, whole = networks[f"{model}-cifar10"], skeleton(model)
         assert dict(zip(network["layers"], network["why"], strict=True)) == removable(whole)
-        curve = recorded_curve(Records.read(folder).best("curves", model, "cifar10"))
+        curve = Records.read(folder).best("curves", model, "cifar10").curve()
         for tol, plan in zip(TOLERANCES, network["plans"], strict=True):
             expected = find_redundant(curve, tol, whole)
             assert tuple(network["layers"][i] for i in plan["remove"]) == expected.remove
@@ -121,5 +121,5 @@ def test_what_was_not_recorded_is_told_in_a_sentence(arguments, says):
 
 
 def test_without_records_there_is_nothing_to_explore(tmp_path):
-    with pytest.raises(ValueError, match="no recorded curve of a trained network"):
+    with pytest.raises(ValueError, match="records hold no curve of a trained network"):
         explore_pruning(records=Records.read(tmp_path))

@@ -12,11 +12,11 @@ from modlib.results import Records
 
 def test_a_row_for_each_recorded_pruning(tmp_path):
     pruned_record(tmp_path, "vgg11", "last", 2, lost=0.5)
-    [row] = pruned("vgg11", "cifar10", tmp_path).reset_index().values.tolist()
+    [row] = pruned(Records.read(tmp_path), "vgg11", "cifar10").reset_index().values.tolist()
     assert row == ["2 layers: the last, inherited weights", "90.00", "89.50", "3", "48.4%", "12.3%"]
-    assert pruned("vgg11", "cifar100", tmp_path).empty
+    assert pruned(Records.read(tmp_path), "vgg11", "cifar100").empty
     pruned_record(tmp_path, "vgg11", "last", 1, lost=0.5, seed=4)
-    assert pruned("vgg11", "cifar10", tmp_path).index[0] == "1 layer: the last, inherited weights, seed 4"
+    assert pruned(Records.read(tmp_path), "vgg11", "cifar10").index[0] == "1 layer: the last, inherited weights, seed 4"
 
 
 def test_what_is_missing_stays_empty(tmp_path):
@@ -67,7 +67,7 @@ def test_arithmetic_is_told_only_where_it_differs(tmp_path):
         "Arithmetic of training on, by the layers removed: bfloat16 for 11; float32 for 25 | none."
     )
     together = "None of them has networks with features.11 and without, so the two go together here."
-    assert arithmetic("vgg11", 3, "features.11", tmp_path).endswith(together)
+    assert arithmetic(Records.read(tmp_path), "vgg11", 3, "features.11").endswith(together)
     record("l1", ["features.22"], precision="bfloat16")
-    assert together not in arithmetic("vgg11", 3, "features.11", tmp_path)
+    assert together not in arithmetic(Records.read(tmp_path), "vgg11", 3, "features.11")
     assert arithmetic(Records.read(tmp_path), "vgg11", 99) == ""

@@ -62,14 +62,16 @@ def test_what_is_left_to_do(record, tmp_path):
 
 
 def test_what_is_left_to_do_goes_on_with_the_network_that_is_recorded(record, tmp_path):
-    assert "--models vgg16" in tables.todo(Records.read(tmp_path), "fig6a") and "--recipe" not in tables.todo(Records.read(tmp_path), "fig6a")
+    todo = tables.todo(Records.read(tmp_path), "fig6a")
+    assert "--models vgg16" in todo and "--recipe" not in todo
     record("vgg16", weights="untrained")
     assert "--recipe" not in tables.todo(Records.read(tmp_path), "fig6a")
     record("vgg16")
     assert "--recipe fast --epochs 15" in tables.todo(Records.read(tmp_path), "fig6a")
     assert "--recipe" not in tables.todo(Records.read(tmp_path), "a2") + tables.todo(Records.read(tmp_path), "fig4")
     pruned_record(tmp_path, "vgg11", "last", 1, 0.5, recipe="short", epochs=9, tune_epochs=3)
-    assert "--models vgg11 --datasets cifar10 \\\n    --recipe short --epochs 9 --tune-epochs 3" in tables.todo(Records.read(tmp_path), "fig10")
+    todo = tables.todo(Records.read(tmp_path), "fig10")
+    assert "--models vgg11 --datasets cifar10 \\\n    --recipe short --epochs 9 --tune-epochs 3" in todo
 
 
 def test_imagenet_records_are_called_by_their_weights(record, tmp_path):

@@ -16,7 +16,7 @@ CLASSES = {
 
 
 def advertorch_algorithm(name: str, num_classes: int) -> Callable:
-    """AdverTorch's implementation of an attack, to be called as those of :mod:`modlib._attack_algorithms` are.
+    """AdverTorch's implementation of an attack, to be called as those of :mod:`modlib.attacks.algorithms` are.
 
     Raises:
         ImportError: if the package is not installed.

@@ -35,6 +35,7 @@ def recorded_imagenet(records: Records) -> dict[str, Result]:
 def recorded_attacks(records: Records, model: str) -> dict[tuple[str, str], Result]:
     """(attack, protocol) -> record, for every attack measured with its default settings, and for :data:`CLIP`.
 
+    >>> from modlib.results import FOLDER
     >>> recorded_attacks(Records.read(FOLDER), "resnet20")["pgd", "pixels"].settings["model"]
     'resnet20'
     """
@@ -62,7 +63,9 @@ def recorded_strengths(records: Records, model: str) -> dict[str, dict[float, Re
 def recorded_smoothing(records: Records, model: str) -> dict[float, Result]:
     """Smoothing of the labels -> record of PGD on the network trained on so, for as many epochs with each.
 
-    >>> {smoothing: record.settings["tune_epochs"] for smoothing, record in recorded_smoothing(Records.read(FOLDER), "vgg16").items()}
+    >>> from modlib.results import FOLDER
+    >>> found = recorded_smoothing(Records.read(FOLDER), "vgg16")
+    >>> {smoothing: record.settings["tune_epochs"] for smoothing, record in found.items()}
     {0.0: 2, 0.1: 2}
     """
 
@@ -123,7 +126,7 @@ def variants(records: Records, *, longest: bool = True, **settings) -> pd.DataFr
 
 
 def longest_training(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each variant in a table of :func:`variants` or :func:`printed_variants`, the row of the longest training on, in its order."""
+    """Of each variant in a table of :func:`variants` or :func:`printed_variants`, the row of the longest fine-tuning."""
     return table.drop_duplicates(_KEY, keep="last", ignore_index=True)
 
 

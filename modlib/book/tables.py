@@ -144,7 +144,7 @@ def summary(records: Records) -> pd.DataFrame:
 
 
 def shown(claims: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`modlib.claims.claims`, in words."""
+    """Rows of :func:`modlib.book.claims.claims`, in words."""
     words = {True: "holds", False: "does not hold", None: ""}
     table = pd.DataFrame({
         "curves": claims["whose"],
@@ -156,7 +156,7 @@ def shown(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(claims: pd.DataFrame) -> str:
-    """One sentence on rows of :func:`modlib.claims.claims` that test the same claim.
+    """One sentence on rows of :func:`modlib.book.claims.claims` that test the same claim.
 
     >>> rows = [("paper", "vgg16", True), ("paper", "vgg19", False), ("ours", "vgg16", None)]
     >>> verdict(pd.DataFrame(rows, columns=["whose", "tested on", "holds"]))
@@ -190,7 +190,7 @@ def todo(records: Records, figure: str) -> str:
     """How much of what a figure needs is recorded, and the command that measures the rest; Markdown.
 
     Args:
-        figure: a key of :data:`modlib.figures.FIGURES`.
+        figure: a key of :data:`modlib.campaign.figures.FIGURES`.
     """
     chosen = FIGURES[figure]
     needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
@@ -228,7 +228,7 @@ def _unit(record: Result) -> tuple[str, str, str] | None:
 
 
 def imagenet_table(records: Records) -> pd.DataFrame:
-    """A row a network of :func:`modlib.book.records.recorded_imagenet`: its images, N, and Q in the first, the highest and the last layer."""
+    """A row a recorded network of Fig. 5: its images, N, and Q in the first, the highest and the last layer."""
     rows = []
     for name, record in recorded_imagenet(records).items():
         curve = record.curve()

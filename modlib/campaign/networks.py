@@ -63,7 +63,7 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Campaign:
-    """How a campaign trains and measures; the arguments of :func:`modlib.experiments.reproduce`.
+    """How a campaign trains and measures; the arguments of :func:`modlib.campaign.reproduce.reproduce`.
 
     Attributes:
         known: folders in which a record counts as measured.

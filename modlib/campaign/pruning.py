@@ -1,4 +1,4 @@
-"""How the records of Section 5 are measured: layer difference and pruning. :mod:`modlib.figures` says of which networks."""
+"""How the records of Section 5 are measured: layer difference and pruning."""
 
 import time
 from collections.abc import Callable

@@ -71,7 +71,7 @@ def reproduce(
     reported, and the next is taken.
 
     Args:
-        figure: a key of :data:`modlib.figures.FIGURES`.
+        figure: a key of :data:`modlib.campaign.figures.FIGURES`.
         models: only these networks (any of :data:`modlib.models.MODELS`); by default the figure's.
         datasets: only these datasets; by default the figure's.
         variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a, or of fig5

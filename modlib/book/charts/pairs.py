@@ -65,7 +65,7 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
     Raises:
         ValueError: without a network.
 
-    >>> from modlib.report import proper
+    >>> from modlib.book.words import proper
     >>> from modlib.results import FOLDER
     >>> networks = recorded_layers(Records.read(FOLDER))
     >>> chart = layer_pairs({proper(model): layers for model, layers in networks.items()})
