@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy.sparse import triu
-from sklearn.manifold import TSNE
 
 from modlib._checks import unknown
 from modlib.graph import DynamicGraph
@@ -41,9 +40,7 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
             ax.fill_between(depth, q - curve.std, q + curve.std, color=color, alpha=0.25, lw=0)
     if paper is not None:
         ax.plot(np.arange(1, len(paper) + 1), paper, "--", color="0.4", label="paper")
-    ax.set(xlabel="layer", ylabel="modularity Q", title=title, ylim=(min(0, ax.get_ylim()[0]), None))
-    ax.grid(alpha=0.3)
-    ax.locator_params(axis="x", integer=True)
+    by_layer(ax, title).set_ylim(min(0, ax.get_ylim()[0]), None)
     if len(curves) > 1 or paper is not None:
         ax.legend(frameon=False)
     return ax
@@ -65,6 +62,8 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
     if start is not None:
         start = (start - start.mean(0)) / start.std(0)
     if method == "tsne":
+        from sklearn.manifold import TSNE  # takes a second to import: only who asks for it waits
+
         init = "pca" if start is None else (1e-4 * start).astype(np.float32)  # the scale scikit-learn gives its PCA start
         pull = 12 if start is None else 1  # early exaggeration (12 is the default) would first tear up a given start
         reach = min(30, (len(x) - 1) / 3)  # perplexity (30 is the default): three times as many neighbours are searched
@@ -92,12 +91,13 @@ def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figur
         columns: plots in a row.
     """
     labels = np.asarray(labels)
-    figure, axes = _panels(len(positions), columns, 1.4, 1.5)
+    figure, axes = panels(len(positions), columns, 1.4, 1.5)
     for ax, (title, xy) in zip(axes, positions.items(), strict=False):
         for c, name in enumerate(classes):
             ax.scatter(*xy[labels == c].T, s=4, color=_color(c), label=name)
         ax.set_title(title, fontsize=9)
-    _legend(figure, axes[0], markerscale=2)
+        ax.set_axis_off()
+    legend_below(figure, axes[0], markerscale=2)
     return figure
 
 
@@ -118,7 +118,7 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
     angle = np.empty(len(labels))
     angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
     xy = np.column_stack([np.cos(angle), np.sin(angle)])
-    figure, axes = _panels(len(layers), columns, 6.4 / columns, 6.4 / columns)
+    figure, axes = panels(len(layers), columns, 6.4 / columns, 6.4 / columns)
     before = None
     for ax, name in zip(axes, layers, strict=False):
         a = triu(graph[name].adjacency()).tocoo()
@@ -132,24 +132,48 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         ax.set_title(f"{name}: Q = {modularity(graph[name], labels):.2f}", fontsize=9)
         ax.set_aspect("equal")
         ax.autoscale_view()
+        ax.set_axis_off()
         before = a
-    _legend(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure with room for ``count`` panels of width x height inches, without axes, and a legend below."""
+def panels(count: int, columns: int = 3, width: float = 2.4, height: float = 2.2, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of ``count`` panels of width x height inches, with room for a legend below.
+
+    Args:
+        columns: panels in a row; places of the last row that no panel takes stay empty.
+        **options: of ``plt.subplots``, such as ``sharey=True``.
+
+    Returns:
+        figure, and the (count,) axes.
+
+    >>> figure, axes = panels(5, columns=3)
+    >>> len(axes), len(figure.axes)
+    (5, 5)
+    >>> plt.close(figure)
+    """
+    columns = min(columns, count)
     rows = -(-count // columns)
     size = (width * columns, height * rows + 0.5)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    return figure, axes.ravel()
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return figure, axes.ravel()[:count]
 
 
-def _legend(figure: Figure, ax: Axes, **options) -> None:
+def by_layer(ax: Axes, title: str = "", ylabel: str = "modularity Q") -> Axes:
+    """Axes over layers: whole numbers from 1 on, a light grid, and its titles."""
+    ax.set(xlabel="layer", ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3)
+    ax.locator_params(axis="x", integer=True)
+    return ax
+
+
+def legend_below(figure: Figure, ax: Axes, **options) -> None:
+    """One legend for all panels, below them, of what one of the axes shows."""
     handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8, **options)
+    figure.legend(handles, names, loc="outside lower center", frameon=False, **{"fontsize": 8, "ncols": 5} | options)
 
 
 def _color(c: int):

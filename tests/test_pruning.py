@@ -95,15 +95,6 @@ def test_costs_of_modules_that_share_run_twice_or_multiply_themselves():
     assert [counted.layers[name]["macs"] for name in ("first", "tied", "")] == [32, 16, 8]
 
 
-def test_cost_inside_a_block(network):
-    counted = cost(build_model("resnet20"))
-    block = counted.inside("layer1.0")
-    assert (block.macs, block.params) == (2 * 32 * 32 * 16 * 16 * 9, 2 * 16 * 16 * 9 + 4 * 16)
-    assert counted.inside("layer1").macs == 3 * block.macs
-    with pytest.raises(ValueError, match="unknown module.*'layer1.7'"):
-        counted.inside("layer1.7")
-
-
 def test_cost_leaves_the_model_as_it_was(network):
     network.train()
     network[1].eval()
