@@ -8,7 +8,6 @@ import pytest
 from pruned import pruned_record
 
 from modlib.book import tables
-from modlib.book import tables as report
 from modlib.book.records import recorded_imagenet
 from modlib.campaign.figures import FIGURES
 from modlib.paper import paper_values
@@ -119,16 +118,12 @@ def test_ours_beside_the_papers(record, tmp_path):
     assert tables.summary(Records.read(tmp_path)).T["Fig.\N{NO-BREAK SPACE}9"]["median RMS"] == "not measured"
 
 
-@pytest.mark.parametrize("holds, words", [
-    ([True, True], "it holds in 2 of 2 tests."), ([True, False], "it holds in 1 of 2 tests (not for VGG1)."),
-    ([False], "it holds in no test (not for VGG0)."), ([True], "it holds in the one test."),
-    ([None], "it could not be tested yet."), ([True, None], "it holds in the one test; 1 more waits for its measurement."),
-    ([False, False, False], "it holds in 0 of 3 tests (not for VGG0, VGG1 and VGG2)."),
-])  # fmt: skip
-def test_verdicts_in_words(holds, words):
-    rows = [("ours", f"vgg{i}", verdict) for i, verdict in enumerate(holds)]
-    table = pd.DataFrame(rows, columns=["whose", "tested on", "holds"]).astype({"holds": object})
-    assert report.verdict(table).endswith(f"On ours {words}")
+def test_findings_count_the_verdicts_that_were_reached():
+    rows = [("it rises", "paper", "holds"), ("it rises", "ours", "holds"), ("it rises", "ours", "not measured")]
+    rows += [("it rises", "ours", "does not hold")] * 2 + [("it falls", "ours", "not measured")]
+    table = tables.findings(pd.DataFrame(rows, columns=["claim", "whose", "verdict"]))
+    assert table.loc["it rises"].tolist() == ["holds (1 of 1)", "does not hold (2 of 3), holds (1 of 3)"]
+    assert table.loc["it falls"].tolist() == ["not measured", "not measured"]
 
 
 def test_the_papers_curves_are_named_in_words(tmp_path):
@@ -152,7 +147,7 @@ def test_a_record_that_is_of_no_network_shows_its_evidence_too(tmp_path):
 
 
 def test_caveats_name_figures_as_the_paper_does():
-    text = " ".join(report.source()[1])
+    text = " ".join(tables.source()[1])
     assert "Fig.\N{NO-BREAK SPACE}7a ResNet18" in text and "Fig.\N{NO-BREAK SPACE}4" in text
     assert not re.search(r"fig\d|_", text)
 

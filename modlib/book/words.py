@@ -54,15 +54,6 @@ def command(
     return " \\\n    ".join(parts)
 
 
-def joined(names: list[str]) -> str:
-    """Names as a sentence lists them.
-
-    >>> joined(["VGG16", "VGG19", "ResNet18"]), joined(["VGG16"])
-    ('VGG16, VGG19 and ResNet18', 'VGG16')
-    """
-    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
-
-
 def without(removed: Iterable[str]) -> str:
     """Names of removed layers; those of a VGG by their numbers alone.
 
@@ -89,12 +80,3 @@ def named(row: Mapping, *, seed: bool = False) -> str:
     ('VGG11 on CIFAR-10, 2 layers: the last', 'VGG11 on CIFAR-10, 2 layers: the last, seed 1')
     """
     return f"{proper(row['model'])} on {proper(row['dataset'])}, {chosen(row)}" + f", seed {row['seed']}" * seed
-
-
-def points(difference: float, more: str, less: str) -> str:
-    """A difference of accuracies in words, by its sign.
-
-    >>> points(-0.5, "behind", "ahead of") + " the whole one"
-    '0.50 points ahead of the whole one'
-    """
-    return f"{abs(difference):.2f} points {more if difference > 0 else less}"
