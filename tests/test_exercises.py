@@ -26,9 +26,11 @@ def test_right_answers_in_any_form(check, capsys, name, answer):
 
 @pytest.mark.parametrize("name, answer, words", [
     ("1.1", 2, "Off by one"), ("1.1", 4, "Off by one"), ("1.1", 7, "count the layers"), ("1.1", 3.001, "count the layers"),
-    ("1.1", None, "in place of None"), ("1.1", "layer3", "numbers are asked for, not 'layer3'; count"), ("1.1", {}, "numbers are asked"),
+    ("1.1", None, "in place of None"), ("1.1", "layer3", "numbers are asked for, not 'layer3'; count"),
+    ("1.1", {}, "numbers are asked"),
     ("1.1", float("nan"), "count the layers"), ("1.2", 74.20493, "percentage"), ("1.2", 0.742, "Close: give more digits"),
-    ("1.2", 0.74, "Close"), ("1.2", 0.7, "take k = 5"), ("1.3", 1, "2 numbers are asked for; negative"), ("1.3", [1, -1], "negative first"),
+    ("1.2", 0.74, "Close"), ("1.2", 0.7, "take k = 5"), ("1.3", 1, "2 numbers are asked for; negative"),
+    ("1.3", [1, -1], "negative first"),
 ])  # fmt: skip
 def test_what_is_said_to_other_answers(check, capsys, name, answer, words):
     assert not check(name, answer)

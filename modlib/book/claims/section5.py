@@ -109,8 +109,8 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
     plan = find("resnet56", "cifar10", "table1")
     said = "5.2", "ResNet56 keeps its accuracy with 60 % fewer MACs"
     said += (
-        "a plan of that cost, fine-tuned, loses less than 0.3 points beside the whole network fine-tuned equally long (the paper's: "
-        f"as it was), {BEYOND}",
+        "a plan of that cost, fine-tuned, loses less than 0.3 points beside the whole network fine-tuned equally long (the "
+        f"paper's: as it was), {BEYOND}",
     )
     number, kept = "", MISSING
     if 16 in plan.index:
