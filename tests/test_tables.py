@@ -46,31 +46,19 @@ def test_a_cell_holds_accuracy_and_training_or_says_that_there_is_none(record, t
 
 def test_what_is_left_to_do(record, tmp_path):
     count = len(FIGURES["fig4"].networks)
-    assert f"0 of the {count} measurements" in tables.todo(Records.read(tmp_path), "fig4")
+
+    def todo(figure):
+        return tables.todo(Records.read(tmp_path), figure)
+
+    assert todo("fig4").startswith(f"**Measured: 0 of {count}.** The rest: `python -m modlib reproduce fig4 ")
     record("vgg16")
     record("vgg16", "cifar100", scale="smoke")
     record("resnet18", weights="untrained")
-    words = tables.todo(Records.read(tmp_path), "fig4")
-    assert f"1 of the {count} measurements of this figure is recorded" in words and "priority: ResNet18 on CIFAR-10" in words
-    assert "--models resnet18 --datasets cifar10" in words
-    assert f"1 of the {len(FIGURES['a2'].networks)} measurements" in tables.todo(Records.read(tmp_path), "a2")
+    assert f"1 of {count}." in todo("fig4") and f"1 of {len(FIGURES['a2'].networks)}." in todo("a2")
     for model, dataset in FIGURES["fig4"].networks:
         record(model, dataset)
-    assert tables.todo(Records.read(tmp_path), "fig4") == f"All {count} measurements of this figure are recorded."
-    assert "--images FOLDER" in tables.todo(Records.read(tmp_path), "fig5")
-
-
-def test_what_is_left_to_do_goes_on_with_the_network_that_is_recorded(record, tmp_path):
-    todo = tables.todo(Records.read(tmp_path), "fig6a")
-    assert "--models vgg16" in todo and "--recipe" not in todo
-    record("vgg16", weights="untrained")
-    assert "--recipe" not in tables.todo(Records.read(tmp_path), "fig6a")
-    record("vgg16")
-    assert "--recipe fast --epochs 15" in tables.todo(Records.read(tmp_path), "fig6a")
-    assert "--recipe" not in tables.todo(Records.read(tmp_path), "a2") + tables.todo(Records.read(tmp_path), "fig4")
-    pruned_record(tmp_path, "vgg11", "last", 1, 0.5, recipe="short", epochs=9, tune_epochs=3)
-    todo = tables.todo(Records.read(tmp_path), "fig10")
-    assert "--models vgg11 --datasets cifar10 \\\n    --recipe short --epochs 9 --tune-epochs 3" in todo
+    assert todo("fig4") == f"**Measured: {count} of {count}.**"
+    assert "--images FOLDER" in todo("fig5")
 
 
 def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
@@ -93,9 +81,9 @@ def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
 def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
     path = pruned_record(tmp_path, "vgg11", "last", 2, lost=0.5)
-    assert f"1 of the {count} measurements of this figure is recorded" in tables.todo(Records.read(tmp_path), "fig10")
+    assert f"1 of {count}." in tables.todo(Records.read(tmp_path), "fig10")
     (tmp_path / "again.json").write_bytes(path.read_bytes())
-    assert f"1 of the {count} measurements of this figure is recorded" in tables.todo(Records.read(tmp_path), "fig10")
+    assert f"1 of {count}." in tables.todo(Records.read(tmp_path), "fig10")
 
 
 def test_ours_beside_the_papers(record, tmp_path):

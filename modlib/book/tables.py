@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modlib.book.records import attack_curves, recorded_attacks, recorded_imagenet, recorded_networks, variants
-from modlib.book.words import MISSING, STARTS, chosen, command, named, proper
+from modlib.book.words import MISSING, STARTS, chosen, named, proper
 from modlib.campaign.figures import FIGURES
 from modlib.data import ASSETS
 from modlib.paper import DATASETS, OURS, K, figure_name, paper_values
@@ -185,20 +185,9 @@ def todo(records: Records, figure: str) -> str:
         for r in records.find(chosen.experiment)
         if r.settings.get("weights") == _WEIGHTS.get(figure, r.settings.get("weights"))
     }
-    missing = [unit for unit in needed if unit not in recorded]
-    if not missing:
-        return f"All {len(needed)} measurements of this figure are recorded."
-    model, dataset, _ = missing[0]
-    done = len(needed) - len(missing)
-    like = None
-    if chosen.experiment != "curves":  # what is recorded of a network belongs together
-        found = (records.best(experiment, model, dataset) for experiment in (chosen.experiment, "curves"))
-        like = next((r for r in found if r), None)
-    return (
-        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. "
-        f"Next in order of priority: {proper(f'{model} on {dataset}')}.\n\n"
-        f"```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
-    )
+    done = sum(unit in recorded for unit in needed)
+    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
+    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `{rest}`" * (done < len(needed))
 
 
 def _unit(record: Result) -> tuple[str, str, str] | None:

@@ -1,9 +1,7 @@
-"""Words of the book: names as they are written, lists, what was not measured, commands."""
+"""Words of the book: names as they are written, how layers were chosen, what was not measured."""
 
 import re
 from collections.abc import Iterable, Mapping
-
-from modlib.results import Result
 
 MISSING = "not measured"
 _PROPER = {
@@ -30,28 +28,6 @@ def proper(text: str) -> str:
     'VGG16 on Tiny-ImageNet-50'
     """
     return re.sub("|".join(_PROPER), lambda found: _PROPER[found[0]], text)
-
-
-def command(
-    figure: str, *models: str, dataset: str | None = None, device: str | None = None, like: Result | None = None
-) -> str:
-    """The command that measures what is missing, in a clone of the book; one line of a shell, broken where it is long.
-
-    Args:
-        like: a record of the network; the command goes on with the network of that training.
-
-    >>> print(command("fig4", "vgg16", dataset="cifar10", device="cuda"))
-    python -m modlib reproduce fig4 \\
-        --models vgg16 --datasets cifar10 \\
-        --device cuda --out modlib/assets/results
-    """
-    which = [f"--{name} {value}" for name, value in (("models", ",".join(models)), ("datasets", dataset)) if value]
-    training = ("recipe", "epochs", "tune_epochs")
-    how = [f"--{name.replace('_', '-')} {like.settings[name]}" for name in training if like and name in like.settings]
-    where = [f"--{name} {value}" for name, value in (("device", device), ("out", "modlib/assets/results")) if value]
-    more = ["--images FOLDER"] if figure == "fig5" else []
-    parts = [f"python -m modlib reproduce {figure}", *(" ".join(each) for each in (which, how, where, more) if each)]
-    return " \\\n    ".join(parts)
 
 
 def without(removed: Iterable[str]) -> str:
