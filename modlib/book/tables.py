@@ -186,7 +186,8 @@ def todo(records: Records, figure: str) -> str:
         if r.settings.get("weights") == _WEIGHTS.get(figure, r.settings.get("weights"))
     }
     done = sum(unit in recorded for unit in needed)
-    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
+    images = " --images FOLDER" * (figure == "fig5")
+    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results{images}"
     return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `{rest}`" * (done < len(needed))
 
 
