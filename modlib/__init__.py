@@ -9,6 +9,7 @@ Images go through a trained network; at every layer the features become a k-NN g
 under the true labels says how far the classes have separated (Lu et al., ECCV 2022).
 """
 
+from modlib import _moved
 from modlib.attacks import attack
 from modlib.curves import Curve, CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images, load_images
@@ -18,6 +19,8 @@ from modlib.models import build_model, layer_names
 from modlib.modularity import modularity
 from modlib.results import find_results, results_table
 from modlib.zoo import load_model
+
+_moved.install()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from modlib._checks import unknown
+from modlib._moved import forward
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
 from modlib.paper import PAPER_N, K
@@ -24,6 +25,7 @@ from modlib.paper import PAPER_N, K
 FOLDER = ASSETS / "results"
 FORMAT = 1
 EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
+__getattr__ = forward(__name__)  # what older versions had here
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,6 @@ def _device_name(device: torch.device) -> str:
 
 def _version() -> str:
     try:
-        return version("modlib")
+        return version("graph-modularity")  # (of modlib the package index has another)
     except PackageNotFoundError:
         return "uninstalled"
