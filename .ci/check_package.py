@@ -23,16 +23,17 @@ FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_build" / "package")
 TESTS = "api charts cli graph modularity moved package results rooms widgets zoo"
 USE = """
 import sys, modlib
-from modlib.book.widgets.graph import explore_graph
-from modlib.campaign import reproduce
+from modlib.book.widgets.explorer import explore
+from modlib.book.widgets.lab import graph_lab
 images = modlib.load_images("cifar10", n=60)
 model = modlib.load_model("resnet20")
 curve = modlib.modularity_curve(model, images.x, images.y, k=3)
-widget = explore_graph(modlib.dynamic_graph(model, images.x, 3), images)
-assert len(widget._esm) > 1000 and len(widget._css) > 1000, "the widget has no script or style"
+for widget in graph_lab(), explore(model, images):
+    assert len(widget._esm) > 1000 and len(widget._css) > 1000, "the widget has no script or style"
 assert len(modlib.find_results()) > 100 and curve.q[-1] > 0.3
 assert modlib.find_results("curves", model="resnet20")[0].curve().q.shape == (5, 10)
-assert modlib.results.measurement("a", {}, {}, {}).evidence["modlib"] == modlib.__version__
+from modlib import results
+assert results.measurement("a", {}, {}, {}).evidence["modlib"] == modlib.__version__
 assert modlib.__file__.startswith(sys.prefix), modlib.__file__
 """
 
@@ -65,7 +66,7 @@ assert about.license_expression == "BSD-3-Clause" and about.description_content_
 
 environment = FOLDER / "env"
 venv.create(environment, symlinks=True, with_pip=True)
-(site,) = environment.glob("lib*/python*/site-packages")
+(site,) = environment.glob("lib/python*/site-packages")
 # The packages that modlib needs are this environment's; of these, not the modlib that is installed there in place.
 (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
 python = environment / "bin" / "python"

@@ -147,7 +147,7 @@ def test_the_workflow_names_its_actions_by_commit():
 
 
 def test_importing_modlib_imports_nothing_slow():
-    slow = {"torchvision", "sklearn", "matplotlib", "altair", "anywidget", "ipywidgets", "networkx", "joblib", "umap"}
+    slow = {"torchvision", "sklearn", "matplotlib", "altair", "anywidget", "ipywidgets", "networkx", "joblib", "pandas", "umap"}
     program = f"import sys, modlib; print(*sorted({slow!r} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == ""
 
