@@ -20,7 +20,7 @@ from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_build" / "package").resolve()
-TESTS = "api charts cli graph modularity moved package results rooms widgets zoo"
+TESTS = "api charts cli data graph modularity moved package results rooms widgets"
 USE = """
 import sys, modlib
 from modlib.book.widgets.explorer import explore
