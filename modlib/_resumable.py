@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -118,12 +119,36 @@ def _arrays(kinds: list, content: memoryview) -> list[np.ndarray]:
     return arrays
 
 
-def seal(content: bytes) -> bytes:
-    """Content with its sha256 at the end."""
-    return content + hashlib.sha256(content).digest()
+def write_checkpoint(path: Path, content: dict) -> None:
+    """Write what torch can save, with the sha256 of the file at its end."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
+    write_atomically(path, buffer.getbuffer())
 
 
-def unseal(sealed: bytes) -> bytes | None:
-    """The content of :func:`seal`; None if a bit of it is wrong."""
-    content = sealed[: -hashlib.sha256().digest_size]
-    return content if seal(content) == sealed else None
+def read_checkpoint(path: Path, settings: dict, device: torch.device) -> dict | None:
+    """What :func:`write_checkpoint` wrote, or an earlier modlib, whose files end with torch's archive; None if there is none.
+
+    Raises:
+        OSError: if it cannot be read, or a bit of it is wrong.
+        ValueError: if its settings are others.
+    """
+    if not path.exists():
+        return None
+    content = memoryview(path.read_bytes())
+    if content[-22:-18] != b"PK\5\6" and hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        raise OSError(f"{path} is not a checkpoint of modlib that is whole: its sha256 differs; delete it to start anew")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        found = {key: content[key] for key in ("settings", "model", "optimizer", "history")}["settings"]
+    except Exception as error:  # unpickling knows no bounds
+        raise OSError(f"{path} is not a checkpoint of modlib ({type(error).__name__}); delete it to start anew") from None
+    differs = [
+        f"{key} is {found.get(key)!r} there, {settings.get(key)!r} here"
+        for key in {**settings, **found}
+        if found.get(key) != settings.get(key)
+    ]
+    if differs:
+        raise ValueError(f"{path} is of another run: {'; '.join(differs)}. Name another folder, or delete it to start anew")
+    return content

@@ -155,6 +155,7 @@ def test_a_disk_that_is_full_names_the_file_and_loses_nothing(file, monkeypatch)
     assert same(Work(file, KEY).parts, "0123")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_kills_at_any_moment_lose_no_finished_part(file):
     random.seed(0)
     done = 0
