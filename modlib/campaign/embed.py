@@ -1,12 +1,15 @@
 """Weights small enough to embed, and what making them small costs, measured."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from modlib._checks import unknown
 from modlib.cost import accuracy
 from modlib.curves import Curve, modularity_curve
 from modlib.data import Images, load_images
+from modlib.paper import K
 from modlib.results import FOLDER, Result, measurement, read_result, write_result
-from modlib.training import run_name
+from modlib.training import RECIPES, run_name
 from modlib.zoo import load_model, register, save_model
 
 ALLOWED = {"accuracy": 0.1, "q": 0.01}  # loss: percentage points of accuracy, and in the Q of any layer
@@ -29,10 +32,18 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
 
     Raises:
         OSError: if the run is not finished.
+        ValueError: if it is not a recipe's plain training of the whole network: the name would not say so.
     """
     run = Path(run)
     training = read_result(run / "result.json")
     settings = {key: training.settings[key] for key in ("model", "dataset", "recipe", "epochs", "seed")}
+    if settings["recipe"] not in RECIPES:
+        raise unknown(f"recipe of {run}", settings["recipe"], RECIPES)
+    plain = asdict(replace(RECIPES[settings["recipe"]], epochs=settings["epochs"]))
+    plain |= {"steps": list(plain["steps"]), **settings, "n": training.settings["n"], "k": K}
+    other = [f"{key}={value}" for key, value in training.settings.items() if plain.get(key) != value]
+    if other:
+        raise ValueError(f"{run} is not what the recipe {settings['recipe']!r} alone gives, so it has no name: {', '.join(other)}")
     name, dataset = settings["model"], settings["dataset"]
     model = load_model(name, dataset, weights=run / "model.safetensors")
     images = images or load_images(dataset, split="test")
