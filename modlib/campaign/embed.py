@@ -1,9 +1,8 @@
 """Weights small enough to embed, and what making them small costs, measured."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from modlib._checks import unknown
 from modlib.cost import accuracy
 from modlib.curves import Curve, modularity_curve
 from modlib.data import Images, load_images
@@ -37,13 +36,13 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
     run = Path(run)
     training = read_result(run / "result.json")
     settings = {key: training.settings[key] for key in ("model", "dataset", "recipe", "epochs", "seed")}
-    if settings["recipe"] not in RECIPES:
-        raise unknown(f"recipe of {run}", settings["recipe"], RECIPES)
-    plain = asdict(replace(RECIPES[settings["recipe"]], epochs=settings["epochs"]))
-    plain |= {"steps": list(plain["steps"]), **settings, "n": training.settings["n"], "k": K}
+    usual = RECIPES.get(settings["recipe"])
+    plain = {**asdict(usual), "steps": list(usual.steps)} if usual else {}
+    plain |= {**settings, "n": training.settings["n"], "k": K}
     other = [f"{key}={value}" for key, value in training.settings.items() if plain.get(key) != value]
     if other:
-        raise ValueError(f"{run} is not what the recipe {settings['recipe']!r} alone gives, so it has no name: {', '.join(other)}")
+        recipe = f"the recipe {settings['recipe']!r} does not give, whose name it would bear"
+        raise ValueError(f"{run} cannot be embedded: it has {', '.join(other)}, which {recipe}")
     name, dataset = settings["model"], settings["dataset"]
     model = load_model(name, dataset, weights=run / "model.safetensors")
     images = images or load_images(dataset, split="test")
