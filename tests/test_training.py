@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import modlib
 from modlib import Images, build_model, training
 from modlib.cost import accuracy
-from modlib.results import read_result
+from modlib.results import STUDIES, Records, measurement, read_result
 from modlib.data.batches import Batches
 from modlib.training import RECIPES, OutOfTime, Recipe, _Run, train
 
@@ -428,6 +428,20 @@ def test_the_recipes_of_a_study_differ_in_one_thing_each():
 
     assert differs("short", "unsmoothed") == {"label_smoothing"} and RECIPES["unsmoothed"].label_smoothing == 0
     assert differs("unsmoothed", "decayed") == {"weight_decay"} and RECIPES["decayed"].weight_decay == 5e-3
+
+
+
+def test_variants_of_a_recipe_are_never_the_record_to_show():
+    def made(recipe, epochs):
+        return measurement("curves", {"model": "vgg16", "dataset": "cifar10", "recipe": recipe, "epochs": epochs}, {}, {})
+
+    short, longer = made("short", 12), made("fast", 20)
+    studies = [made(recipe, epochs) for recipe in STUDIES for epochs in (8, 12, 30)]
+    assert Records([*studies, short]).best("curves", "vgg16", "cifar10") is short
+    assert Records([short, *studies]).best("curves", "vgg16", "cifar10") is short
+    assert Records([short, longer, *studies]).best("curves", "vgg16", "cifar10") is longer
+    assert Records(studies[:1]).best("curves", "vgg16", "cifar10") is studies[0]  # where there is no other
+    assert set(STUDIES) < set(RECIPES)
 
 
 @pytest.mark.parametrize("capability, precision", [((7, 5), False), ((8, 0), True), ((9, 0), True)])

@@ -121,7 +121,7 @@ class Campaign:
         return load_images(dataset, count // 2, split="test")
 
     def train(
-        self, unit: Unit, left: Left, folder: Path, train_function=train, epochs: int | None = None,
+        self, unit: Unit, left: Left, folder: Path, train_function: Callable | None = None, epochs: int | None = None,
         recipe: Recipe | None = None, **options,
     ) -> Result:  # fmt: skip
         """Train to the end, or raise OutOfTime; a later call goes on."""
@@ -130,7 +130,7 @@ class Campaign:
             split = None if unit.dataset == "cifar10" else "train"
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
         with alone(folder, left):
-            result = train_function(
+            result = (train_function or train)(
                 dataset=unit.dataset, recipe=recipe or self.recipe, folder=folder, epochs=epochs or self.epochs,
                 batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=left(),
                 progress=self.progress, **options,

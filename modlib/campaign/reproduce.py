@@ -163,7 +163,7 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
     networks += [(m, d) for d in task.datasets or dict.fromkeys(d for _, d in own) for m in task.models or ()]
     units = [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in figure.variants(m)]
-    _names(f"variant of {task.figure}", task.variants, dict.fromkeys(unit.variant for unit in units))
+    _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
     epochs = task.epochs
     if epochs is None:
         usual = RECIPES[task.recipe].epochs
@@ -173,12 +173,12 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     return [unit for unit in units if not task.variants or unit.variant in task.variants], how
 
 
-def _names(what: str, names: Sequence[str] | None, known) -> None:
+def _names(what: str, names: Sequence[str] | None, known: Sequence[str], of: str = "") -> None:
     if isinstance(names, str) or names is not None and not names:
-        raise ValueError(f"{what}s must be a list of one or more names; got {names!r}. Leave it out for all of the figure's")
+        raise ValueError(f"{what}s{of} must be a list of one or more names; got {names!r}. Leave it out for all of the figure's")
     for name in names or ():
         if name not in known:
-            raise unknown(what, name, known)
+            raise unknown(what + of, name, known)
 
 
 def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, task: str, unit: Unit) -> Step:
