@@ -234,9 +234,12 @@ class Records:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
 
 
+STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
+
+
 def _telling(result: Result) -> tuple:
     s = result.settings  # (an untrained network has none of these)
-    return s.get("recipe") == "paper", s.get("epochs", 0), s.get("tune_epochs", 0)
+    return s.get("recipe") == "paper", s.get("recipe") not in STUDIES, s.get("epochs", 0), s.get("tune_epochs", 0)
 
 
 def find_results(experiment: str | None = None, folder: str | Path | None = None, **settings) -> list[Result]:

@@ -4,7 +4,7 @@ from torch import nn
 
 from modlib._tensors import place
 from modlib.campaign.keras import PACKAGE, load_keras_resnet50
-from modlib.campaign.networks import Campaign, Scale, Unit, all_layers
+from modlib.campaign.networks import Campaign, Left, Scale, Unit, all_layers
 from modlib.cost import accuracy, cost
 from modlib.curves import curve_grid
 from modlib.data import Images, load_images
@@ -50,8 +50,8 @@ def measure_curves(
     return measurement("curves", settings, coords, values, place(model)[0], images=images.name, **evidence)
 
 
-def trained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    network, _, weights = campaign.trained(unit, minutes)
+def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    network, _, weights = campaign.trained(unit, left)
     return _curves(campaign, unit, network, campaign.settings(unit), stored=weights)
 
 
@@ -59,7 +59,7 @@ def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, "untrained", seed=campaign.seed)
 
 
-def untrained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def untrained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network = build_model(unit.model, unit.dataset, seed=campaign.seed).to(campaign.device)
     return _curves(campaign, unit, network, untrained_settings(campaign, unit))
 
@@ -78,7 +78,7 @@ def imagenet_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, unit.variant, images=campaign.images.name)
 
 
-def imagenet_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     images = load_images(campaign.images, size=224)
     network = load_keras_resnet50() if unit.variant == "keras" else load_model(unit.model, unit.dataset)
     network = network.to(campaign.device)
@@ -94,7 +94,7 @@ def _curves(campaign: Campaign, unit: Unit, network: nn.Module, settings: dict, 
 # ---------------------------------------------------------------------------------------------- training: Fig. 6b
 
 
-def training(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    return campaign.trained(unit, minutes)[1]
+def training(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    return campaign.trained(unit, left)[1]
 
 
