@@ -96,10 +96,11 @@ class Result:
 
     def table(self, name: str) -> pd.DataFrame:
         """A tidy table of one value: a column for each setting and dimension, a row for each number."""
+        numbers = self[name].ravel()
         index = pd.MultiIndex.from_product(
             [self.coords[dim] for dim in self.values[name]["dims"]] or [[0]], names=self.values[name]["dims"] or [None]
         )
-        frame = pd.DataFrame({name: self[name].ravel()}, index).reset_index(drop=not self.values[name]["dims"])
+        frame = pd.DataFrame({name: numbers}, index).reset_index(drop=not self.values[name]["dims"])
         settings = {key: str(v) if isinstance(v, list) else v for key, v in self.settings.items() if key not in frame}
         return frame.assign(**settings)
 
