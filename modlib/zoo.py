@@ -208,14 +208,14 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
         raise ValueError(f"{what} has a record of its architecture that modlib did not write; save it with save_model")
     if record and record["name"] != name:
         raise ValueError(f"{what} are of {record['name']!r}, not of {name!r}; load them under that name")
-    if "sha256" in about and about["sha256"] != _weights_hash(state):
-        raise OSError(f"{what} is damaged: its weights are not those that were saved (sha256 differs)")
     for key, value in architecture.items():
         if record and key in record and _listed(record[key]) != _listed(value):
             raise ValueError(f"{key}={value!r}: {what} are of a network with {key}={record[key]!r}, as the file says")
     record = record or {"name": name, "dataset": dataset, **architecture}
     try:
         weights = _decoded(state)
+        if "sha256" in about and about["sha256"] != _weights_hash(state):
+            raise OSError(f"{what} is damaged: its weights are not those that were saved (sha256 differs)")
         _affordable(record, len(weights))
         with torch.device("meta"):  # neither computes nor takes memory
             plan = build_model(**record)

@@ -13,6 +13,7 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 STRANGERS = 100_000  # files that are no images, after which a folder is not one of images
+LARGEST = 5_000_000  # pixels of a side
 LONGEST = 10  # sides to the centre of an image, in its shorter side: what is longer is cut before it is scaled
 
 
@@ -103,6 +104,8 @@ def read(path: Path, size: int) -> np.ndarray:
 
 
 def _brought_to(image: Image.Image, size: int) -> np.ndarray:
+    if max(image.size) > LARGEST:
+        raise OSError(f"it has {image.width:,} x {image.height:,} pixels; a side may have {LARGEST:,}")
     image = ImageOps.exif_transpose(image)
     if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
         image = image.convert("RGBA")
