@@ -179,7 +179,7 @@ def published(source: str, name: str, dataset: str, path: Path | None = None) ->
             folder, filename = writable_cache(), f"{source}-{name}-{dataset}{Path(file.url).suffix}"
         path = retrieve(file.url, folder, filename, f"sha256:{file.sha256}")
     state = read_pickle(verified(path, file.sha256))
-    state = state.get("state_dict", state)
+    state = state["state_dict"] if isinstance(state.get("state_dict"), dict) else state
     return {chosen.names(str(key)): value for key, value in state.items()}, chosen.architecture(name, dataset), str(path)
 
 
