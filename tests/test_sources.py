@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import modlib
 from modlib import build_model, load_model
+from modlib.cost import accuracy
 from modlib.data import cache_folder
 from modlib.data.datasets import DATASETS
 from modlib.models import MODELS, sources
@@ -192,7 +193,7 @@ def test_the_published_accuracy_comes_out(name):
     [path] = Path(AKAMASTER).glob(f"{name}-*.th")
     model, images = load_model(name, weights=path, source="akamaster"), modlib.load_images("cifar10", n=1500)
     p = SOURCES["akamaster"].files[name, "cifar10"].accuracy / 100
-    assert abs(modlib.cost.accuracy(model, images) / 100 - p) < 4 * np.sqrt(p * (1 - p) / 1500)
+    assert abs(accuracy(model, images) / 100 - p) < 4 * np.sqrt(p * (1 - p) / 1500)
 
 
 def test_a_source_is_named_wherever_its_network_is_measured(published, tmp_path, monkeypatch):

@@ -28,14 +28,13 @@ def listing(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} must hold one folder of images a class; there is no such folder")
-    classes = sorted(each.name for each in os.scandir(folder) if each.is_dir() and not _hidden(each.name))
+    classes = [each.name for each in _entries(folder) if each.is_dir()]
     splits = [name for name in classes if name.casefold() in SPLITS]
-    inside = [n for n in splits if any(each.is_dir() and not _hidden(each.name) for each in os.scandir(folder / n))]
-    if inside:
+    if inside := [name for name in splits if any(each.is_dir() for each in _entries(folder / name))]:
         raise ValueError(f"{folder} holds the splits {', '.join(splits)}, not classes; choose one by split={inside[0]!r}")
     files, labels, owner, strangers = [], [], {}, [0]
     for label, name in enumerate(classes):
-        found = [*_images(folder / name, set(), strangers)]
+        found = [*_images(folder / name, {os.path.realpath(folder)}, strangers)]
         if not found:
             raise ValueError(
                 f"{folder} must hold one folder of images a class; {name!r} holds none (known are {', '.join(SUFFIXES)})"
@@ -58,8 +57,11 @@ def in_turn(labels: np.ndarray) -> np.ndarray:
     return np.array([i for i in chain.from_iterable(zip_longest(*by_class)) if i is not None])
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "__pycache__")
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What is in a folder and not hidden, in alphabetical order."""
+    with os.scandir(folder) as entries:
+        shown = [each for each in entries if not each.name.startswith(".") and each.name not in ("__MACOSX", "__pycache__")]
+    return sorted(shown, key=lambda each: each.name)
 
 
 def _images(folder: Path, seen: set[str], strangers: list[int]) -> Iterator[Path]:
@@ -69,9 +71,7 @@ def _images(folder: Path, seen: set[str], strangers: list[int]) -> Iterator[Path
         return
     seen.add(real)
     inside, met = [], set()
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if _hidden(entry.name):
-            continue
+    for entry in _entries(folder):
         if entry.is_dir():
             inside.append(entry)
         elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
