@@ -197,7 +197,8 @@ class Records:
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
-        """All records of some folders, by name; of two files of the same name that of the later folder counts.
+        """All records of some folders, by name, those of networks that others trained last, lest they be taken for ours; of two
+        files of the same name that of the later folder counts.
 
         JSON that is no recorded result, or of another format, is named in a warning and left alone.
         """
@@ -208,7 +209,7 @@ class Records:
                 results.append(read_result(paths[name]))
             except (ValueError, OSError) as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
-        return cls(results)
+        return cls(sorted(results, key=lambda r: r.settings.get("weights", "trained") not in ("trained", "untrained")))
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
