@@ -135,9 +135,9 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
             scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
             state[name] = (rows / scale).round().to(torch.int8).view(tensor.shape)
             state[name + SCALE] = scale[:, 0]
-    record = {"sha256": _weights_hash(state)}
-    if hasattr(model, "architecture"):
-        record["architecture"] = json.dumps(model.architecture)
+    record = None
+    if hasattr(model, "architecture"):  # (one entry: safetensors writes several in any order)
+        record = {"architecture": json.dumps({**model.architecture, "sha256": _weights_hash(state)})}
     path = Path(path)
     write_atomically(path, save(state, record))
     return path
@@ -204,8 +204,10 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
         record = json.loads(about.get("architecture", "null"))
     except (ValueError, RecursionError):
         record = "not JSON"
-    if record is not None and not (isinstance(record, dict) and "name" in record and record.keys() <= {"name", *ARCHITECTURE}):
+    known = {"name", "sha256", *ARCHITECTURE}
+    if record is not None and not (isinstance(record, dict) and "name" in record and record.keys() <= known):
         raise ValueError(f"{what} has a record of its architecture that modlib did not write; save it with save_model")
+    saved_as = record and record.pop("sha256", None)
     if record and record["name"] != name:
         raise ValueError(f"{what} are of {record['name']!r}, not of {name!r}; load them under that name")
     for key, value in architecture.items():
@@ -214,7 +216,7 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     record = record or {"name": name, "dataset": dataset, **architecture}
     try:
         weights = _decoded(state)
-        if "sha256" in about and about["sha256"] != _weights_hash(state):
+        if saved_as not in (None, _weights_hash(state)):
             raise OSError(f"{what} is damaged: its weights are not those that were saved (sha256 differs)")
         _affordable(record, len(weights))
         with torch.device("meta"):  # neither computes nor takes memory

@@ -155,8 +155,7 @@ def test_damaged_weights(tries, refused, small, tmp_path, precision):
             path.write_bytes(safetensors_of(json_damaged(header, rng), body))
         else:
             record = json_damaged(json.loads(header["__metadata__"]["architecture"]), rng)
-            about = {**header["__metadata__"], "architecture": json.dumps(record)}
-            path.write_bytes(safetensors_of({**header, "__metadata__": about}, body))
+            path.write_bytes(safetensors_of({**header, "__metadata__": {"architecture": json.dumps(record)}}, body))
         model = refused(lambda: load_model("resnet20", weights=path), path)
         if model is not None and model.architecture["num_classes"] == 7:
             assert all(torch.equal(value, right[key]) for key, value in model.state_dict().items())
@@ -197,6 +196,11 @@ def test_weights_that_cannot_be_right_are_refused(small, tmp_path, spoil, says):
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=rf"w\.safetensors.*{says}"):
         load_model("resnet20", weights=tmp_path / "w.safetensors", num_classes=7, stages=(1, 1, 2))
+
+
+def test_a_network_makes_the_same_file_each_time(small, tmp_path):
+    first, *others = (save_model(small, tmp_path / f"{i}.safetensors").read_bytes() for i in range(5))
+    assert all(each == first for each in others)
 
 
 def test_one_wrong_bit_of_saved_weights_is_noticed(small, tmp_path):
@@ -382,6 +386,20 @@ def test_splits_are_asked_about_instead_of_taken_for_classes(tmp_path, names):
     with pytest.raises(ValueError, match="holds the splits .*, not classes; choose one by split="):
         load_images(tmp_path, size=16)
     assert load_images(tmp_path, split=names[0], size=16).classes == ("cat", "dog")
+
+
+def test_splits_without_classes_are_no_classes(tmp_path):
+    picture(tmp_path / "train" / "0.png")
+    picture(tmp_path / "val" / "0.png")
+    with pytest.raises(ValueError, match="holds the splits train, val, not classes"):
+        load_images(tmp_path, size=16)
+
+
+def test_a_link_to_an_image_that_is_gone_is_told(tmp_path):
+    picture(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "1.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(OSError, match=r"cannot read the image .*1\.png"):
+        load_images(tmp_path, size=16)
 
 
 def test_a_class_may_be_called_test(tmp_path):

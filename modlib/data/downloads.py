@@ -188,7 +188,10 @@ def _resume(url: str, output: str, _pooch, part: Path, resume: bool = True) -> N
                 written += len(chunk)
                 if written > LIMIT:
                     break
-                file.write(chunk)
+                try:
+                    file.write(chunk)
+                except OSError as error:  # a full disk names no file
+                    raise OSError(error.errno, error.strerror, str(part)) from None
                 bar.update(len(chunk))
     if written > LIMIT or total > LIMIT:
         part.unlink()

@@ -30,8 +30,9 @@ def listing(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
         raise ValueError(f"{folder} must hold one folder of images a class; there is no such folder")
     classes = [each.name for each in _entries(folder) if each.is_dir()]
     splits = [name for name in classes if name.casefold() in SPLITS]
-    if inside := [name for name in splits if any(each.is_dir() for each in _entries(folder / name))]:
-        raise ValueError(f"{folder} holds the splits {', '.join(splits)}, not classes; choose one by split={inside[0]!r}")
+    inside = [name for name in splits if any(each.is_dir() for each in _entries(folder / name))]
+    if inside or 1 < len(splits) == len(classes):
+        raise ValueError(f"{folder} holds the splits {', '.join(splits)}, not classes; choose one by split={splits[0]!r}")
     files, labels, owner, strangers = [], [], {}, [0]
     for label, name in enumerate(classes):
         found = [*_images(folder / name, {os.path.realpath(folder)}, strangers)]
@@ -74,7 +75,7 @@ def _images(folder: Path, seen: set[str], strangers: list[int]) -> Iterator[Path
     for entry in _entries(folder):
         if entry.is_dir():
             inside.append(entry)
-        elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or not os.path.exists(entry.path)):  # a broken link is told
             target = os.path.realpath(entry.path)
             if target not in met:
                 met.add(target)
