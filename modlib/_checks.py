@@ -1,8 +1,10 @@
 """The sentences for bad input that several rooms share."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +39,18 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
     if not fits:
         raise ValueError(f"{name} must be a whole number {bounds}; got {name}={value!r} {of}".rstrip())
     return int(value)
+
+
+def as_path(name: str, value: object) -> Path:
+    """``value`` as a Path, or a sentence that says what came.
+
+    >>> as_path("weights", 3)
+    Traceback (most recent call last):
+    ValueError: weights must be the path of a file or a folder; got weights=3
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name} must be the path of a file or a folder; got {name}={value!r:.80}")
+    return Path(value)
 
 
 def labelled_arrays(coords: dict, values: dict) -> None:

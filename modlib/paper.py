@@ -32,4 +32,6 @@ def figure_name(figure: str) -> str:
     >>> figure_name("fig7b_k") == "Fig.\N{NO-BREAK SPACE}7b"
     True
     """
+    if not isinstance(figure, str):
+        raise ValueError(f"figure must be a name such as 'fig4'; got {figure!r:.80}")
     return figure.split("_")[0].replace("fig", "Fig.\N{NO-BREAK SPACE}").replace("table", "Table\N{NO-BREAK SPACE}")

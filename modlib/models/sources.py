@@ -162,7 +162,7 @@ def published(source: str, name: str, dataset: str, path: Path | None = None) ->
         ValueError: for an unknown source or network.
         OSError: if the file cannot be fetched, does not have its hash, or is not a file of weights.
     """
-    if source not in SOURCES:
+    if not isinstance(source, str) or source not in SOURCES:
         raise unknown("source of weights", source, SOURCES)
     chosen = SOURCES[source]
     if (name, dataset) not in chosen.files:
