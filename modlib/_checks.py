@@ -3,7 +3,9 @@
 import difflib
 import math
 import re
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -65,3 +67,13 @@ def number(name: str, value: object, low: float, high: float | None = None) -> f
     if not fits or isinstance(value, str):
         raise ValueError(f"{name} must be a number {bounds}; got {name}={value!r}")
     return float(value)
+
+
+def room_for(folder: Path) -> None:
+    """Refuse a folder to which nothing can be written, before hours of work for it."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"nothing can be written to {str(folder)!r}: {error.strerror}", str(there)) from None
