@@ -19,6 +19,7 @@ from modlib.campaign.reproduce import reproduce as steps_of
 from modlib.cost import accuracy, cost, seconds
 from modlib.curves import curve_of
 from modlib.data.datasets import DATASETS, SPLITS
+from modlib.models.sources import SOURCES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")]
@@ -31,7 +32,7 @@ Size = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones"),
+    typer.Option(help=f"a safetensors file, or whose published ones: {', '.join(SOURCES)}; by default the embedded ones"),
 ]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
@@ -226,6 +227,7 @@ def reproduce(
     images: Annotated[Path | None, typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
+    weights: Annotated[str | None, typer.Option(help="for fig4: networks that others trained, such as akamaster")] = None,
     jobs: Annotated[int, typer.Option(help="units measured at the same time, each in a process of its own")] = 1,
     backend: Annotated[str | None, typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="address of the Dask scheduler")] = None,
@@ -242,15 +244,14 @@ def reproduce(
     only = (None if names is None else names.split(",") for names in (models, datasets, variants))
     steps = steps_of(
         figure, *only, recipe=recipe, epochs=epochs, tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=device,
-        max_minutes=max_minutes, scale=scale, images=images, runs=runs, out=out, progress=True, jobs=jobs, backend=backend,
-        scheduler=scheduler,
+        max_minutes=max_minutes, scale=scale, images=images, weights=weights, runs=runs, out=out, progress=True, jobs=jobs,
+        backend=backend, scheduler=scheduler,
     )  # fmt: skip
     failed = False
     for step in steps:
         failed = failed or step.state == "failed"
         typer.echo(str(step))
-    if failed:
-        raise typer.Exit(1)
+    raise typer.Exit(failed)
 
 
 @app.command(hidden=True)

@@ -2,10 +2,13 @@
 
 import difflib
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -38,6 +41,52 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
     if not fits:
         raise ValueError(f"{name} must be a whole number {bounds}; got {name}={value!r} {of}".rstrip())
     return int(value)
+
+
+def as_path(name: str, value: object) -> Path:
+    """``value`` as a Path, or a sentence that says what came.
+
+    >>> as_path("weights", 3)
+    Traceback (most recent call last):
+    ValueError: weights must be the path of a file or a folder; got weights=3
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name} must be the path of a file or a folder; got {name}={value!r:.80}")
+    return Path(value)
+
+
+def labelled_arrays(coords: dict, values: dict) -> None:
+    """Refuse coordinates that name something twice, and values that do not have their shape or are no finite numbers.
+
+    Args:
+        coords: dimension -> labels.
+        values: name -> ``{"dims": [...], "data": nested list}``.
+
+    >>> labelled_arrays({"layer": ["a", "b"]}, {"q": {"dims": ["layer"], "data": [0.1]}})
+    Traceback (most recent call last):
+    ValueError: value 'q' must have the shape (2,) of its dims ('layer',); got (1,)
+    """
+    for dim, labels in coords.items():
+        if not isinstance(labels, list) or not all(type(label) in (str, int, float) for label in labels):
+            raise ValueError(f"coordinate {dim!r} must be a list of names or numbers")
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"coordinate {dim!r} must name each label once; got {labels}")
+    for name, value in values.items():
+        if not isinstance(value, dict) or value.keys() != {"dims", "data"} or not isinstance(value["dims"], list):
+            raise ValueError(f"value {name!r} must have dims and data")
+        if unknown_dims := [dim for dim in value["dims"] if not isinstance(dim, str) or dim not in coords]:
+            raise ValueError(f"value {name!r} has the dimension {unknown_dims[0]!r}, which has no coordinates")
+        try:
+            array = np.asarray(value["data"])
+        except (ValueError, OverflowError):
+            raise ValueError(f"value {name!r} must be a regular array of numbers") from None
+        shape = tuple(len(coords[dim]) for dim in value["dims"])
+        if array.shape != shape:
+            raise ValueError(f"value {name!r} must have the shape {shape} of its dims {tuple(value['dims'])}; got {array.shape}")
+        if array.dtype.kind not in "bif" and array.size:
+            raise ValueError(f"value {name!r} must be numbers")
+        if not np.isfinite(array).all():
+            raise ValueError(f"value {name!r} must be finite; what was not measured is left out, not recorded as NaN")
 
 
 def size_in_bytes(value: int | str) -> int:

@@ -235,7 +235,7 @@ def test_no_time_is_no_time_and_does_not_wait_for_ever(tmp_path):
 def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     images = modlib.load_images("cifar10", n=40)
     monkeypatch.setattr(curves, "load_images", lambda folder, size: images)
-    monkeypatch.setattr(curves, "load_model", lambda model, dataset: modlib.build_model(model, dataset, seed=0))
+    monkeypatch.setattr(curves, "load_model", lambda model, dataset, weights: modlib.build_model(model, dataset, seed=0))
     assert go("fig5", ("resnet18",), None, images=tmp_path / "imagenette") == [("resnet18", "imagenet", "measured")]
     record = go.steps[0].result
     assert (record.settings["weights"], record.settings["images"]) == ("torchvision", "imagenette")
@@ -246,11 +246,12 @@ def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apar
     images = modlib.load_images("cifar10", n=40)
     monkeypatch.setattr(curves, "load_images", lambda folder, size: images)
 
-    def load(model, dataset):
-        raise OSError("torchvision's host is not reached")
+    def load(model, dataset, weights):
+        if weights == "torchvision":
+            raise OSError("torchvision's host is not reached")
+        return build_model("resnet50", "imagenet", stages=(1, 1, 1, 1))
 
     monkeypatch.setattr(curves, "load_model", load)
-    monkeypatch.setattr(curves, "load_keras_resnet50", lambda: build_model("resnet50", "imagenet", stages=(1, 1, 1, 1)))
     states = go("fig5", ("resnet50",), None, images=tmp_path / "imagenette")
     assert states == [("resnet50", "imagenet", "failed"), ("resnet50", "imagenet", "measured")]
     assert str(go.steps[0]) == "resnet50 on imagenet, torchvision: failed: torchvision's host is not reached"
@@ -272,7 +273,7 @@ def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apar
     (("fig4", []), r"models must be a list of one or more names; got \[\]. Leave it out for all"),
     (("fig4", None, []), "datasets must be a list"),
     (("fig4", None, None, []), "variants of fig4 must be a list"),
-    (("all", ["vgg11"]), "figure='all' has its own models, datasets, recipes and seeds: leave them out"),
+    (("all", ["vgg11"]), "figure='all' has its own models, datasets, recipes, seeds and weights: leave them out"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_sentence_at_the_call(arguments, says):
     with pytest.raises(ValueError, match=says):

@@ -152,5 +152,5 @@ def test_what_cannot_be_run_is_told_in_a_sentence(deadly, options, error, says):
 
 def test_without_dask_the_way_to_it_is_named(deadly, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r'pip install "modlib\[cluster\]"'):
+    with pytest.raises(ValueError, match=r'pip install "graph-modularity\[cluster\]"'):
         reproduce("fig4", **deadly, backend="dask", scheduler="tcp://127.0.0.1:1")

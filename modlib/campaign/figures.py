@@ -58,8 +58,11 @@ class Task:
     epochs: int | None = None
     tune_epochs: int | None = None
     seed: int = 0
+    weights: str | None = None  # of others' networks, instead of training any
 
     def __str__(self) -> str:
+        if self.weights:
+            return f"{self.figure}, {self.weights}'s"
         return f"{self.figure}, {self.recipe}, {self.epochs or 'its'} epochs, seed {self.seed}"
 
 

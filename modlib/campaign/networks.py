@@ -62,6 +62,7 @@ class Campaign:
     out: Path
     known: tuple[Path, ...]  # folders in which a record counts as measured
     progress: bool
+    weights: str | None = None  # of others' networks, a key of modlib.models.sources.SOURCES, instead of training any
 
     @property
     def scale(self) -> Scale:
@@ -77,8 +78,9 @@ class Campaign:
         usual = RECIPES[self.recipe].batch_size
         return {} if self.batch_size in (None, usual) else {"batch_size": self.batch_size}
 
-    def settings(self, unit: Unit, weights: str = "trained", **more) -> dict:
+    def settings(self, unit: Unit, weights: str | None = None, **more) -> dict:
         """The settings that identify a record of a network."""
+        weights = weights or self.weights or "trained"
         which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
         return which | (self.training(unit) if weights == "trained" else {}) | more
 
@@ -126,6 +128,8 @@ class Campaign:
 
         From a finished run, else the embedded weights of the same training, else trained now.
         """
+        if self.weights:
+            raise ValueError(f"weights={self.weights!r}: this measurement needs a training of its own; leave them out")
         folder = self.runs / self.run(unit)
         asked = {"name" if key == "model" else key: value for key, value in self.training(unit).items()}
         if not (folder / "model.safetensors").exists() and self.scale.images is None:

@@ -69,7 +69,7 @@ def _client(scheduler: str | None) -> Callable:
     try:
         from distributed import Client
     except ImportError:
-        raise ValueError('backend="dask" needs that package: pip install "modlib[cluster]"') from None
+        raise ValueError('backend="dask" needs that package: pip install "graph-modularity[cluster]"') from None
     if scheduler is None:
         raise ValueError('backend="dask" needs scheduler=ADDRESS, such as "tcp://10.0.0.1:8786" (from: dask scheduler)')
     return partial(Client, scheduler, set_as_default=False)

@@ -16,6 +16,7 @@ from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit, countdow
 from modlib.campaign.parallel import LOSSES, spread
 from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
+from modlib.models.sources import SOURCES
 from modlib.results import FOLDER, Records, Result, write_result
 from modlib.scale import local_results
 from modlib.scale import scale as chosen_scale
@@ -55,6 +56,7 @@ def reproduce(
     runs: str | Path = "runs",
     out: str | Path = "results",
     shipped: bool = True,
+    weights: str | None = None,
     progress: bool = False,
     jobs: int = 1,
     backend: str | None = None,
@@ -80,6 +82,8 @@ def reproduce(
         images: for fig5: a folder of ImageNet images, one folder a class.
         runs, out: folders of the training runs and of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
+        weights: for fig4: measure networks that others trained, a key of :data:`modlib.models.sources.SOURCES`, by default all
+            that this source has.
         progress: show bars.
         jobs: units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
@@ -93,9 +97,9 @@ def reproduce(
         ValueError: for an argument that cannot be, fig5 without images, or Dask without a scheduler.
         OSError: if nothing can be written to ``runs`` or ``out``.
     """
-    task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed)
+    task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed, weights)
     if figure == "all" and task != Task("all"):
-        raise ValueError("figure='all' has its own models, datasets, recipes and seeds: leave them out, or name one figure")
+        raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
     if scale not in SCALES:
@@ -135,16 +139,21 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     _names("recipe", [task.recipe], RECIPES)
     _names("model", task.models, MODELS)
     _names("dataset", task.datasets, datasets)
-    own = figure.networks
+    if task.weights is not None and (task.weights not in SOURCES or task.figure != "fig4"):
+        raise ValueError(f"weights={task.weights!r}: fig4 takes those of {', '.join(SOURCES)}; got figure {task.figure!r}")
+    own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
     networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
-    networks += [(m, d) for d in task.datasets or dict.fromkeys(d for _, d in own) for m in task.models or ()]
+    if task.weights is None:  # any network can be trained on any dataset; others' are those that there are
+        networks += [(m, d) for d in task.datasets or dict.fromkeys(d for _, d in own) for m in task.models or ()]
+    elif not networks:
+        raise unknown(f"network of {task.weights}", f"{task.models} on {task.datasets}", [f"{m} on {d}" for m, d in own])
     units = [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in figure.variants(m)]
     _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
     usual = RECIPES[task.recipe].epochs
     epochs = (SCALES[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
     how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1), "seed": whole_number("seed", task.seed, 0)}
     how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1)
-    return [unit for unit in units if not task.variants or unit.variant in task.variants], how
+    return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}
 
 
 def _names(what: str, names: Sequence[str] | None, known: Sequence[str], of: str = "") -> None:

@@ -36,6 +36,7 @@ def build_model(
     num_classes: int | None = None,
     stages=None,
     stride_in: str = "conv2",
+    shortcut: str = "pad",
     pixels: tuple[Sequence[float], Sequence[float]] | None = None,
     seed: int | None = None,
 ) -> nn.Module:
@@ -51,6 +52,8 @@ def build_model(
         stages: another depth: a tuple of blocks a stage for ResNets, a list of widths and ``"M"`` for VGGs.
         stride_in: which convolution of a ResNet50, 101 or 152's block takes every second pixel where a stage begins:
             ``"conv2"``, as torchvision has it (v1.5), or ``"conv1"``, as in He et al. (2016) (v1).
+        shortcut: of a ResNet20 to 110 where the maps become smaller: ``"pad"`` with zeros, as in He et al. (2016), option A,
+            or ``"conv"``, a 1 x 1 convolution with batch normalisation, their option B.
         pixels: mean and standard deviation of each channel to normalise by, instead of the dataset's.
         seed: of the initial weights; the random numbers of the process go on as if none had been drawn. By default the
             weights are drawn from these.
@@ -76,6 +79,10 @@ def build_model(
         raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
     if stride_in == "conv1" and RESNET.get(name, [None])[0] != "bottleneck":
         raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has no choice")
+    if shortcut not in ("pad", "conv"):
+        raise unknown("shortcut", shortcut, ["pad", "conv"])
+    if shortcut == "conv" and name not in THIN_RESNET:
+        raise ValueError(f"shortcut='conv' is for {', '.join(THIN_RESNET)}; {name} has no choice")
     if name in VGG:
         stages = _vgg_stages(VGG[name] if stages is None else stages)
     elif imagenet and name in THIN_RESNET:
@@ -92,13 +99,15 @@ def build_model(
         elif name in RESNET:
             model = networks.resnet(RESNET[name][0], stages, classes, imagenet)
         else:
-            model = networks.thin_resnet(stages, classes)
+            model = networks.thin_resnet(stages, classes, shortcut)
     model.set_pixels(*(pixels or (info.mean, info.std)))
     model.architecture = {"name": name, "dataset": dataset, "num_classes": classes, "stages": list(stages)}
     if stride_in == "conv1":
         for block in (model.layer2[0], model.layer3[0], model.layer4[0]):
             block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
         model.architecture["stride_in"] = stride_in
+    if shortcut == "conv":
+        model.architecture["shortcut"] = shortcut
     if pixels:
         model.architecture["pixels"] = [list(each) for each in pixels]
     return model.eval()
