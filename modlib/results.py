@@ -25,6 +25,7 @@ from modlib.paper import PAPER_N, K
 
 FOLDER = ASSETS / "results"
 FORMAT = 1
+STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
 EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
 __getattr__ = forward(__name__)  # what older versions had here
 
@@ -199,8 +200,7 @@ class Records:
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
-        """All records of some folders, by name, those of networks that others trained last, lest they be taken for ours; of two
-        files of the same name that of the later folder counts.
+        """All records of some folders, by name, others' networks last; of two files of one name that of the later folder counts.
 
         JSON that is no recorded result, or of another format, is named in a warning and left alone.
         """
@@ -238,9 +238,6 @@ class Records:
         """One value of every matching result as a tidy table: settings and dimensions as columns."""
         tables = [r.table(value) for r in self.find(experiment, **settings) if value in r.values]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
-
-
-STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
 
 
 def _telling(result: Result) -> tuple:
