@@ -50,7 +50,7 @@ pairs: $(READY)
 hashes:
 	$(PYTHON) -m venv _build/tools && _build/tools/bin/pip install --quiet pip-tools
 	sed -n '/^[A-Za-z]/{/^torch/!p}' requirements.txt > _build/pinned.in
-	sed -n '/^#/p' requirements-hashes.txt > _build/hashes.txt
+	sed '/^[^#]/,$$d' requirements-hashes.txt > _build/hashes.txt
 	_build/tools/bin/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe --no-emit-index-url \
 		--no-emit-find-links --strip-extras --no-config --output-file - _build/pinned.in >> _build/hashes.txt
 	mv _build/hashes.txt requirements-hashes.txt
