@@ -42,9 +42,9 @@ check-book: $(READY)
 check-package: $(READY)
 	$(BIN)/python .ci/check_package.py
 
-# Write each notebook's .ipynb from its .md, which is the source.
+# Write each notebook's .ipynb from its .md, which is the source: as JupyterLab and Colab show it.
 pairs: $(READY)
-	$(BIN)/jupytext --update --to ipynb notebooks/*.md
+	$(BIN)/python book/_ext/editions.py notebooks/*.md
 
 # Write requirements-hashes.txt after a version in requirements.txt changed.
 hashes:
