@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +294,4 @@ def _device_name(device: torch.device) -> str:
 
 
 def _version() -> str:
-    try:
-        return version("graph-modularity")  # (of modlib the package index has another)
-    except PackageNotFoundError:
-        return "uninstalled"
+    return next((each.version for each in distributions(name="graph-modularity")), "uninstalled")  # modlib is another's
