@@ -1,6 +1,7 @@
 """The sentences for bad input that several rooms share."""
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -97,3 +98,20 @@ def size_in_bytes(value: int | str) -> int:
     if not match or match[2].upper() not in _UNITS or float(match[1]) <= 0:
         raise ValueError(f"memory must be a positive number of bytes or a size such as '5GiB'; got {value!r}")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def number(name: str, value: object, low: float, high: float | None = None) -> float:
+    """``value`` as a finite float within [low, high], or a sentence that says what came.
+
+    >>> number("max_minutes", -1, 0)
+    Traceback (most recent call last):
+    ValueError: max_minutes must be a number of at least 0; got max_minutes=-1
+    """
+    bounds = f"in [{low}, {high}]" if high is not None else f"of at least {low}"
+    try:
+        fits = low <= float(value) < math.inf and (high is None or value <= high)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits or isinstance(value, str):
+        raise ValueError(f"{name} must be a number {bounds}; got {name}={value!r}")
+    return float(value)

@@ -39,3 +39,13 @@ def as_tensor(x) -> torch.Tensor:
 def as_floats(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 pixels as floats in [0, 1]; floats as they are."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """The device, or a sentence if torch cannot compute there."""
+    try:
+        torch.zeros(1, device=device).item()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        reason = "it holds no numbers" if str(device) == "meta" else str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from modlib._checks import as_path, labelled_arrays, unknown
+from modlib._moved import forward
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
 from modlib.paper import PAPER_N, K
@@ -25,6 +26,7 @@ from modlib.paper import PAPER_N, K
 FOLDER = ASSETS / "results"
 FORMAT = 1
 EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
+__getattr__ = forward(__name__)  # what older versions had here
 
 
 @dataclass(frozen=True)
@@ -238,9 +240,12 @@ class Records:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
 
 
+STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
+
+
 def _telling(result: Result) -> tuple:
     s = result.settings  # (an untrained network has none of these)
-    return s.get("recipe") == "paper", s.get("epochs", 0), s.get("tune_epochs", 0)
+    return s.get("recipe") == "paper", s.get("recipe") not in STUDIES, s.get("epochs", 0), s.get("tune_epochs", 0)
 
 
 def find_results(experiment: str | None = None, folder: str | Path | None = None, **settings) -> list[Result]:
@@ -293,6 +298,6 @@ def _device_name(device: torch.device) -> str:
 
 def _version() -> str:
     try:
-        return version("modlib")
+        return version("graph-modularity")  # (of modlib the package index has another)
     except PackageNotFoundError:
         return "uninstalled"

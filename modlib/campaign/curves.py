@@ -3,7 +3,7 @@
 from torch import nn
 
 from modlib._tensors import place
-from modlib.campaign.networks import Campaign, Scale, Unit, all_layers
+from modlib.campaign.networks import Campaign, Left, Scale, Unit, all_layers
 from modlib.cost import accuracy, cost
 from modlib.curves import curve_grid
 from modlib.data import Images, load_images
@@ -50,7 +50,7 @@ def measure_curves(
     return measurement("curves", settings, coords, values, place(model)[0], images=images.name, **evidence)
 
 
-def trained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     if campaign.weights:
         network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
         whose = SOURCES[campaign.weights]
@@ -58,7 +58,7 @@ def trained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Res
         return _curves(
             campaign, unit, network, campaign.settings(unit), **known, published=whose.files[unit.model, unit.dataset]._asdict()
         )
-    network, _, weights = campaign.trained(unit, minutes)
+    network, _, weights = campaign.trained(unit, left)
     return _curves(campaign, unit, network, campaign.settings(unit), stored=weights)
 
 
@@ -66,7 +66,7 @@ def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, "untrained", seed=campaign.seed)
 
 
-def untrained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def untrained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network = build_model(unit.model, unit.dataset, seed=campaign.seed).to(campaign.device)
     return _curves(campaign, unit, network, untrained_settings(campaign, unit))
 
@@ -79,7 +79,7 @@ def imagenet_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, unit.variant, images=campaign.images.name)
 
 
-def imagenet_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     images = load_images(campaign.images, size=224)
     network = load_model(unit.model, unit.dataset, weights=unit.variant).to(campaign.device)
     settings = imagenet_settings(campaign, unit)
@@ -94,7 +94,7 @@ def _curves(campaign: Campaign, unit: Unit, network: nn.Module, settings: dict, 
 # ---------------------------------------------------------------------------------------------- training: Fig. 6b
 
 
-def training(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    return campaign.trained(unit, minutes)[1]
+def training(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    return campaign.trained(unit, left)[1]
 
 

@@ -118,7 +118,8 @@ def iter_graphs(
     how = {"sketch": sketch, "seed": seed}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
     key = resume and _resumable.fingerprint(model, x, k=k, storage=options.get("storage", "float32"), **how, **chosen)
-    done = _resumable.load(resume, key) if resume else {}
+    kept = _resumable.Work(resume, key) if resume else None
+    done = kept.parts if kept else {}
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     left = [name for name in names if name not in done]
     with closing(iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options)) as stream:
@@ -132,7 +133,7 @@ def iter_graphs(
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
             del features  # before the next pass takes room
-            if resume:
-                done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
-                _resumable.save(resume, key, done)
+            if kept:
+                parts = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
+                kept.add({name: parts})
             yield name, graphs
