@@ -199,10 +199,10 @@ class Records:
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
-        """All records of some folders, by name, those of networks that others trained last, lest they be taken for ours; of two
-        files of the same name that of the later folder counts.
+        """All records of some folders, by name; those of networks that others trained come last, lest they be taken for ours.
 
-        JSON that is no recorded result, or of another format, is named in a warning and left alone.
+        Of two files of one name that of the later folder counts. JSON that is no recorded result, or of another format, is named in
+        a warning and left alone.
         """
         folders = [as_path("folder", folder) for folder in folders]
         paths = {path.relative_to(folder): path for folder in folders for path in folder.rglob("*.json")}
@@ -222,11 +222,8 @@ class Records:
 
     def find(self, experiment: str | None = None, **settings) -> list[Result]:
         """Those of an experiment whose settings are as given; an empty list if it was not measured."""
-        wanted = _plain(settings)
-        return [
-            r for r in self.results
-            if experiment in (None, r.experiment) and all(r.settings.get(key) == value for key, value in wanted.items())
-        ]  # fmt: skip
+        of = [r for r in self.results if experiment in (None, r.experiment)]
+        return [r for r in of if all(r.settings.get(key) == value for key, value in _plain(settings).items())]
 
     def best(self, experiment: str, model: str, dataset: str, **settings) -> Result | None:
         """The record of a network to set beside the paper's: of our training, by its recipe if there is one, and longest."""

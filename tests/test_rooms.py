@@ -44,7 +44,6 @@ ROOMS = {
     # The campaign measures what the book shows.
     "campaign": "(its name)",
     "campaign.parallel": "units of work on many processes or machines",
-    "campaign.keras": "ImageNet weights of Keras",
     "campaign.networks": "the networks of a campaign, and its units of work",
     "campaign.curves": "curves, training, similarity: Figs. 4, 5, 6b, 8",
     "campaign.attacks": "attacks: Fig. 6a",
