@@ -30,10 +30,7 @@ Size = Annotated[
     int | None,
     typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224"),
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help=f"a safetensors file, or whose published ones: {', '.join(SOURCES)}; by default the embedded ones"),
-]
+Weights = Annotated[Path | None, typer.Option(help=f"a safetensors file, or one of {', '.join(SOURCES)} [default: embedded ones]")]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
 Epochs = Annotated[int | None, typer.Option(help="another number of epochs than the recipe's")]

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from modlib.paper import PAPER_N, K
 
 FOLDER = ASSETS / "results"
 FORMAT = 1
-STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
 EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
 __getattr__ = forward(__name__)  # what older versions had here
 
@@ -200,9 +199,10 @@ class Records:
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
-        """All records of some folders, by name, others' networks last; of two files of one name that of the later folder counts.
+        """All records of some folders, by name; those of networks that others trained come last, lest they be taken for ours.
 
-        JSON that is no recorded result, or of another format, is named in a warning and left alone.
+        Of two files of one name that of the later folder counts. JSON that is no recorded result, or of another format, is named in
+        a warning and left alone.
         """
         folders = [as_path("folder", folder) for folder in folders]
         paths = {path.relative_to(folder): path for folder in folders for path in folder.rglob("*.json")}
@@ -222,11 +222,8 @@ class Records:
 
     def find(self, experiment: str | None = None, **settings) -> list[Result]:
         """Those of an experiment whose settings are as given; an empty list if it was not measured."""
-        wanted = _plain(settings)
-        return [
-            r for r in self.results
-            if experiment in (None, r.experiment) and all(r.settings.get(key) == value for key, value in wanted.items())
-        ]  # fmt: skip
+        of = [r for r in self.results if experiment in (None, r.experiment)]
+        return [r for r in of if all(r.settings.get(key) == value for key, value in _plain(settings).items())]
 
     def best(self, experiment: str, model: str, dataset: str, **settings) -> Result | None:
         """The record of a network to set beside the paper's: of our training, by its recipe if there is one, and longest."""
@@ -238,6 +235,9 @@ class Records:
         """One value of every matching result as a tidy table: settings and dimensions as columns."""
         tables = [r.table(value) for r in self.find(experiment, **settings) if value in r.values]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
+
+
+STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
 
 
 def _telling(result: Result) -> tuple:
@@ -294,4 +294,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _version() -> str:
-    return next((each.version for each in distributions(name="graph-modularity")), "uninstalled")  # modlib is another's
+    try:
+        return version("graph-modularity")  # (of modlib the package index has another)
+    except PackageNotFoundError:
+        return "uninstalled"

@@ -23,6 +23,7 @@ FOLDER = ASSETS / "weights"
 PRECISIONS = ("float32", "float16", "int8")
 ARCHITECTURE = ("dataset", "num_classes", "stages", "stride_in", "shortcut", "pixels")  # what a file may say of its network
 LARGEST = 1_000_000  # classes of a network
+PICKLES = (".th", ".pt", ".pth", ".bin")  # what others call files that torch.save wrote
 SCALE = ".scale"  # behind the name of an int8 tensor: the name of its channels' scales
 
 
@@ -201,7 +202,8 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     except FileNotFoundError:
         raise OSError(f"{what}: no such file") from None
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise OSError(f"{what} is not a whole safetensors file ({error})") from None
+        theirs = f"; one that was published is read with source= one of {', '.join(SOURCES)}" if path.suffix in PICKLES else ""
+        raise OSError(f"{what} is not a whole safetensors file ({error}){theirs}") from None
     try:
         record = json.loads(about.get("architecture", "null"))
     except (ValueError, RecursionError):

@@ -186,6 +186,12 @@ def test_what_cannot_be_is_told_in_a_sentence(arguments, says):
         load_model(**arguments)
 
 
+def test_a_published_file_without_its_source_is_told_how_to_be_read(tmp_path):
+    (tmp_path / "resnet20.th").write_bytes(saved({"state_dict": {}}))
+    with pytest.raises(OSError, match=r"resnet20\.th.* is not a whole safetensors file .*read with source= one of akamaster"):
+        load_model("resnet20", weights=tmp_path / "resnet20.th")
+
+
 @pytest.mark.skipif(not AKAMASTER, reason="MODLIB_AKAMASTER names no folder with that repository's files")
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
 def test_the_published_accuracy_comes_out(name):

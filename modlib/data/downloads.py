@@ -181,8 +181,10 @@ def _resume(url: str, output: str, _pooch, part: Path, resume: bool = True) -> N
         encoded = answer.headers.get("content-encoding", "identity") != "identity"  # by a host that does not heed our wish
         fresh = answer.status_code != 206 or encoded  # the server sends the whole again
         if encoded and answer.status_code == 206:
+            part.unlink()
             raise OSError(f"{url} sends a part in another encoding; run again to fetch it whole")
-        total = 0 if encoded else int(answer.headers.get("content-length", 0)) + (0 if fresh else have)
+        length = answer.headers.get("content-length", "")
+        total = 0 if encoded or not length.isdigit() else int(length) + (0 if fresh else have)
         written = 0 if fresh else have
         with part.open("wb" if fresh else "ab") as file, tqdm(
             desc=part.stem, total=total or None, initial=written, unit="B", unit_scale=True
