@@ -85,8 +85,7 @@ def iter_features(
     if storage not in STORAGE:
         raise unknown("storage", storage, STORAGE)
     stored, batch_size = STORAGE[storage], whole_number("batch_size", batch_size, 1)
-    n, how = samples(x), {"forward": forward, "batch_size": batch_size}
-    names = layers_of(model, x, layers, **how)
+    n, names = samples(x), _known(model, x, layers)
     device, _ = place(model, next(iter(parts(x).values())).device)
     matrices: dict[str, torch.Tensor] = {}  # the features of this pass; the hooks write into them, without a copy between
     shapes: dict[str, tuple[int, int]] = {}  # of the features of this batch
@@ -108,7 +107,7 @@ def iter_features(
         shapes.clear()
         _run(model, x, rows, {name: hook_for(name, rows) for name in tapped}, forward)
         count = len(range(n)[rows])
-        for name in tapped:
+        for name in tapped if layers is not None or matrices or not shapes else shapes:  # of the default layers, those that run
             if name not in shapes or shapes[name][0] != count:
                 why = f"its first axis is {shapes[name][0]}" if name in shapes else "it does not run, or where no hook sees it"
                 raise Untappable(f"layer {name!r} gives no features for a batch of {count} images in a forward pass: {why}")
@@ -116,6 +115,7 @@ def iter_features(
     ends = False
     with evaluating(model):
         singly = _first(model, x, n, batch_size, lambda rows: run(names, rows))
+        names = names if layers is not None else [*shapes]  # in the order in which they run
         widths = {name: shapes[name][1] for name in names}
         others = {module for key, module in model.named_modules() if key not in names}
         # A pass that ends early leaves modules that have begun: where somebody else's hooks wait for their end, it does not.
@@ -177,14 +177,7 @@ def layers_of(
         ValueError: for an unknown layer, a model that modlib cannot look into, or inputs that it does not take.
     """
     model = plain(model)
-    check_pixels(model, x)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("model is scripted (torch.jit): no hook sees what runs inside. Give the network that it was made from")
-    names = chosen_layers(model, layers)
-    known = [name for name, _ in model.named_modules() if name]
-    for name in names:
-        if name not in known:
-            raise unknown("layer", name, known)
+    names = _known(model, x, layers)
     if layers is not None:
         return names
     ran: dict[str, None] = {}
@@ -198,6 +191,19 @@ def layers_of(
     if not ran:
         raise ValueError(f"none of the layers {', '.join(names[:5])} of the model runs where a hook sees it. Name its layers")
     return list(ran)
+
+
+def _known(model: nn.Module, x: Inputs, layers: Sequence[str] | str | None) -> list[str]:
+    """The layers that are asked for, which the model must have; by default those of :func:`modlib.layer_names`."""
+    check_pixels(model, x)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("model is scripted (torch.jit): no hook sees what runs inside. Give the network that it was made from")
+    names = chosen_layers(model, layers)
+    known = [name for name, _ in model.named_modules() if name]
+    for name in names:
+        if name not in known:
+            raise unknown("layer", name, known)
+    return names
 
 
 def _in_range(features: torch.Tensor) -> torch.Tensor:

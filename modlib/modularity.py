@@ -64,7 +64,7 @@ def check_labels(labels, n: int) -> np.ndarray:
         raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
     if n == 0:
         raise ValueError("labels must name at least two classes; there are no samples")
-    if y.dtype.kind in "USb" or y.dtype == object and all(isinstance(label, str) for label in y):
+    if y.dtype.kind in "US" or y.dtype == object and all(isinstance(label, str) for label in y):
         y = np.unique(y.astype(str) if y.dtype == object else y, return_inverse=True)[1]
     if not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"labels must be integers; got dtype {y.dtype}. Number the classes from 0")

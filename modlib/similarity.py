@@ -169,9 +169,8 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
                 f"got shape {tuple(x.shape)}" + (f" beside N={len(kernels[0])}" if kernels else "")
             )
         kernel, square = np.zeros((len(x), len(x))), 0.0
-        # CKA does not see a common factor: a power of two, exact, keeps products of very large or small features in range.
-        limit = 120 if x.dtype == torch.float32 else 1000
-        power = 0 if not x.numel() else -int(torch.frexp(x.abs().max()).exponent.clamp(-limit, limit))
+        # A power of two, exact, keeps products of very large or small features in range; the kernel, in float64, has it back.
+        power = -int(torch.frexp(x.abs().max()).exponent.clamp(-120, 120)) if x.numel() else 0
         for part in x.split(COLUMNS, dim=1):
             part = part * 2.0**power
             # Centring the features centres the kernel without cancelling large numbers against each other. HSIC_1 does
@@ -182,6 +181,7 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
             square += float(torch.linalg.vector_norm(part)) ** 2
         if np.trace(kernel) <= (8 * torch.finfo(x.dtype).eps) ** 2 * square:
             kernel[:] = 0  # nothing but the rounding of the mean
+        kernel *= 4.0**-power
         kernels.append(_u_centred(kernel) if unbiased else kernel)
     return sum(rows @ rows.T for rows in map(np.stack, zip(*kernels, strict=True)))  # row by row: no copy of all kernels
 

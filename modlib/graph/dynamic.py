@@ -113,7 +113,6 @@ def iter_graphs(
     n = samples_in(x)
     checked = check_samples(samples, n)
     k = check_k(k, min(map(len, checked)), "x")  # before the model runs
-    names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
     if memory is not None:
         given, panel = size_in_bytes(memory), panel_bytes(n)
         memory = given - panel
@@ -128,13 +127,11 @@ def iter_graphs(
     key = resume and fingerprint(model, x, k=k, **how, **chosen, **read)
     done = _resumable.load(resume, key) if resume else {}
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
-    left = [name for name in names if name not in done]
-    with closing(iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options)) as stream:
-        for name in tqdm(names, "layers", disable=not progress):
-            if name in done:
-                yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
-                continue
-            _, features = next(stream)
+    if done:
+        ask = {key: options[key] for key in ("forward", "batch_size") if key in options}
+        layers = layers_of(model, x, layers, **ask)
+        for name in layers if all(name in done for name in layers) else []:
+            yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
             try:
                 graphs = knn_graphs(features, k, checked, **how)
             except ValueError as error:

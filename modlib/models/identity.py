@@ -22,7 +22,7 @@ def fingerprint(model: nn.Module, x: Inputs, **settings) -> str:
     """The same for the same computation, in every process; another where weights, activation functions, the code of a
     forward, hooks, inputs or settings differ."""
     digest = hashlib.sha256()
-    seen: dict[int, int] = {}
+    seen: dict[int, tuple[int, object]] = {}  # by address, and held: an address is not given to another thing meanwhile
     for piece in _of_network(plain(model), seen):
         digest.update(piece)
     others = {} if isinstance(x, torch.Tensor) else {"structure": [*x] if isinstance(x, dict) else len(x)}
@@ -70,9 +70,9 @@ def _of(value, seen: dict) -> Iterator[bytes]:
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"|array {value.dtype} {value.shape}".encode() + value.tobytes()
     elif id(value) in seen:  # also ends circles
-        yield f"|again {seen[id(value)]}".encode()
+        yield f"|again {seen[id(value)][0]}".encode()
     else:
-        seen[id(value)] = len(seen)
+        seen[id(value)] = len(seen), value
         yield f"|{type(value).__module__}.{type(value).__qualname__}".encode()
         yield from _inside(value, seen)
 

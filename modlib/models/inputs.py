@@ -99,7 +99,8 @@ def samples(x: Inputs) -> int:
 def describe(x: Inputs) -> str:
     """Shapes and types, for an error."""
     held = [f"{name} of shape {tuple(t.shape)} and type {t.dtype}" for name, t in parts(x).items()]
-    return ", ".join(held) or "no arrays"
+    kind = "" if isinstance(x, torch.Tensor) else f"a {type(x).__name__} with "
+    return kind + (", ".join(held) or "no arrays")
 
 
 def rows_of(x: Inputs, rows: slice) -> Inputs:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # Student's t quantile, without the second that scipy.stats takes to import
+import torch
 from torch import nn
 
 from modlib._checks import unknown, whole_number
@@ -257,7 +258,9 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
             raise ValueError(f"layer {name!r} cannot go: {why}. Those that can: {', '.join(can) or 'none'}")
         gone.add(owner[name])
 
-    shorter = copy.deepcopy(model)
+    # Tensors that modules compute and keep, such as the weights of torch's old weight_norm, deepcopy would refuse.
+    computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    shorter = copy.deepcopy(model, {id(each): each.detach().clone() for each in computed if not each.is_leaf})
     names = {name for i in gone for name in units[i].names}
     for path in {name.rpartition(".")[0] for name in names}:
         chain = shorter.get_submodule(path)
