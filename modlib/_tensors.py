@@ -116,8 +116,8 @@ def _switches() -> list[tuple]:
     top, cuda, cpu = torch.backends, torch.backends.cudnn, torch.backends.mkldnn
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # before torch 2.9
         return []
-    parts = [(torch.backends.cuda.matmul, cuda), (cuda.conv, cuda), (cuda.rnn, cuda), (cpu.matmul, cpu), (cpu.conv, cpu), (cpu.rnn, cpu)]
-    return [(part, above, top) for part, above in parts]
+    on_cuda = [(part, cuda, top) for part in (torch.backends.cuda.matmul, cuda.conv, cuda.rnn)]
+    return on_cuda + [(part, cpu, top) for part in (cpu.matmul, cpu.conv, cpu.rnn)]
 
 
 def _set_here(switch, *above) -> str:

@@ -70,7 +70,8 @@ class _Uncounted(TorchDispatchMode):
 def _one_by_one(device: torch.device) -> Iterator[None]:
     """Attention and recurrent modules by plain products, which torch's counter knows, instead of operators of their own."""
     # The functions below torch.backends.*.flags, which cannot be used where TF32 is set by torch's new switches.
-    put, get = (torch._C._set_mkldnn_enabled, torch._C._set_cudnn_enabled), (torch._C._get_mkldnn_enabled, torch._C._get_cudnn_enabled)
+    put = torch._C._set_mkldnn_enabled, torch._C._set_cudnn_enabled
+    get = torch._C._get_mkldnn_enabled, torch._C._get_cudnn_enabled
     before = [read() for read in get]
     try:
         for write in put:
@@ -194,7 +195,8 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
     """
     inner = plain(model)
     if not isinstance(images, Images) or not len(images):
-        raise ValueError(f"images must be modlib.Images, one or more; got {'none' if isinstance(images, Images) else type(images).__name__}")
+        got = "none" if isinstance(images, Images) else type(images).__name__
+        raise ValueError(f"images must be modlib.Images, one or more; got {got}")
     x, batch_size = as_inputs(images.x), whole_number("batch_size", batch_size, 1)
     check_pixels(inner, x)
     right = 0

@@ -35,9 +35,8 @@ class Curve:
 
     def __post_init__(self):
         if not len(self.layers) == len(self.q) == len(self.per_class):
-            raise ValueError(
-                f"layers, q and per_class must have one entry a layer; got {len(self.layers)}, {len(self.q)} and {len(self.per_class)}"
-            )
+            lengths = f"{len(self.layers)}, {len(self.q)} and {len(self.per_class)}"
+            raise ValueError(f"layers, q and per_class must have one entry a layer; got {lengths}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,8 @@ def iter_features(
         for group in _passes(sizes, n, room, min(batch_size, n) if spool else n):
             for name in group:
                 shape = n, widths[name]
-                matrices[name] = torch.empty(shape, dtype=stored, device=device) if n * sizes[name] <= room else _on_disk(*shape, stored)
+                fits = n * sizes[name] <= room
+                matrices[name] = torch.empty(shape, dtype=stored, device=device) if fits else _on_disk(*shape, stored)
             for start in tqdm(range(0, n, batch_size), "features", disable=not progress, leave=False):
                 # Where one sample alone is no batch, nor is what may be left in the end: the last batch is then a whole one, too.
                 start = start if singly else max(0, min(start, n - batch_size))
@@ -211,7 +212,10 @@ def _in_range(features: torch.Tensor) -> torch.Tensor:
     features = features.float()
     largest = features.abs().amax(1, keepdim=True)
     outside = torch.isfinite(largest) & (largest > 0) & ((largest < 1 / 8) | (largest > 65504))
-    return torch.where(outside, torch.ldexp(features, (1 - torch.frexp(largest).exponent).clamp(-126, 127)), features) if outside.any() else features
+    if not outside.any():
+        return features
+    power = (1 - torch.frexp(largest).exponent).clamp(-126, 127)  # brings the largest into [1, 2)
+    return torch.where(outside, torch.ldexp(features, power), features)
 
 
 def budget(memory: int | str | None, device: torch.device) -> int:

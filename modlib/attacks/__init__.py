@@ -157,15 +157,16 @@ def attack(
     device, precision = place(model)
     statistics = _statistics(images, protocol)
     mean, std = (each.to(device, precision) for each in statistics)
-    batches, key = [], ""
+    batches, kept = [], None
     if resume:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
         key = fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
-        batches += stored.load(resume, key).values()
+        kept = stored.Work(resume, key)
+        batches += kept.parts.values()
 
     def keep() -> None:
-        if resume and batches:
-            stored.save(resume, key, {str(i): batch for i, batch in enumerate(batches)})
+        if kept and batches:
+            kept.add({str(i): batch for i, batch in enumerate(batches)})
 
     began = last = saved = time.monotonic()
     tried, changed = (sum(len(batch[i]) for batch in batches) for i in (0, 2))

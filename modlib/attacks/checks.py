@@ -64,8 +64,8 @@ def check_model(model: nn.Module, images: Images, first: torch.Tensor, by_gradie
         raise ValueError("model must give one row of logits an image, shape (N, C)")
     if by_gradient and not logits.requires_grad:
         raise ValueError(
-            "model must give logits that depend on the pixels by a gradient; this one computes without (torch.no_grad, or operators "
-            "that have none). Take name='onepixel' or 'localsearch'"
+            "model must give logits that depend on the pixels by a gradient; this one computes without (under torch.no_grad, or by "
+            "operators that have none). Take name='onepixel' or 'localsearch'"
         )
     if images.y.max() >= logits.shape[1]:
         raise ValueError(

@@ -13,6 +13,7 @@ from modlib._checks import size_in_bytes, unknown
 from modlib.features import iter_features, layers_of
 from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
 from modlib.graph.neighbours import panel_bytes
+from modlib.models import chosen_layers
 from modlib.models.identity import fingerprint
 from modlib.models.inputs import as_inputs, samples as samples_in
 
@@ -32,7 +33,8 @@ class DynamicGraph:
     def __post_init__(self):
         if len(self.layers) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
             sizes = ", ".join(str(graph.n) for graph in self.graphs)
-            raise ValueError(f"graphs must be one a layer, of the same samples; got {len(self.layers)} layers and graphs of {sizes} nodes")
+            got = f"{len(self.layers)} layers and graphs of {sizes} nodes"
+            raise ValueError(f"graphs must be one a layer, of the same samples; got {got}")
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -123,21 +125,36 @@ def iter_graphs(
             )
     how = {"sketch": sketch, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
-    read = {key: options.get(key) for key in ("storage", "output", "reduce", "forward")}
-    key = resume and fingerprint(model, x, k=k, **how, **chosen, **read)
-    done = _resumable.load(resume, key) if resume else {}
+    read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
+    kept = _resumable.Work(resume, fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None
+    done, names = kept.parts if kept else {}, []
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
-    if done:
-        ask = {key: options[key] for key in ("forward", "batch_size") if key in options}
-        layers = layers_of(model, x, layers, **ask)
-        for name in layers if all(name in done for name in layers) else []:
-            yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+    resumed = bool(done)
+    if resumed:  # the layers in the order in which they run, to tell which of them are left
+        names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
+        layers = [name for name in names if name not in done]
+    total = len(names or chosen_layers(model, layers))
+    with (
+        closing(iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options)) as stream,
+        tqdm(total=total, desc="layers", disable=not progress) as bar,
+    ):
+        while True:
+            while names and names[0] in done:
+                name = names.pop(0)
+                bar.update()
+                yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+            if resumed and not names:
+                return
+            name, features = next(stream, (None, None))
+            if name is None:
+                return
             try:
                 graphs = knn_graphs(features, k, checked, **how)
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
             del features  # before the next pass takes room
-            if resume:
-                done[name] = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
-                _resumable.save(resume, key, done)
+            if kept:
+                kept.add({name: tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))})
+            names = names[1:]
+            bar.update()
             yield name, graphs

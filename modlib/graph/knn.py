@@ -29,9 +29,8 @@ class KnnGraph:
     def __post_init__(self):
         neighbors, weights = self.neighbors, self.weights
         if np.ndim(neighbors) != 2 or np.shape(neighbors) != np.shape(weights) or neighbors.dtype.kind not in "iu":
-            raise ValueError(
-                f"neighbors must be whole numbers (N, k), and weights as many numbers; got shapes {np.shape(neighbors)} and {np.shape(weights)}"
-            )
+            got = f"shapes {np.shape(neighbors)} and {np.shape(weights)}"
+            raise ValueError(f"neighbors must be whole numbers (N, k), and weights as many numbers; got {got}")
         if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
             raise ValueError(f"neighbors must lie in 0..{len(neighbors) - 1}; got {neighbors.min()} to {neighbors.max()}")
         if not (np.isfinite(weights) & (weights >= 0)).all():

@@ -17,6 +17,9 @@ from modlib.models.inputs import Inputs, parts
 # What torch keeps in a module beside its parameters, buffers and parts, which are looked at by name.
 _BOOKKEEPING = {name for name in vars(nn.Module()) if name.startswith("_") or name == "training"}
 
+_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
+_OF_CLASSES = (types.FunctionType, staticmethod, classmethod, property, int, float, str, tuple)
+
 
 def fingerprint(model: nn.Module, x: Inputs, **settings) -> str:
     """The same for the same computation, in every process; another where weights, activation functions, the code of a
@@ -54,17 +57,18 @@ def _of_class(kind: type, seen: dict) -> Iterator[bytes]:
     for each in kind.__mro__:
         if each.__module__.partition(".")[0] not in ("torch", "builtins", "torchvision"):
             for key, value in sorted(vars(each).items()):
-                if isinstance(value, (types.FunctionType, staticmethod, classmethod, property, int, float, str, tuple)) and key[:2] != "__":
+                if isinstance(value, _OF_CLASSES) and (not key.startswith("__") or key == "__call__"):
                     yield f"|{key}".encode()
                     yield from _of(value, seen)
 
 
 def _of(value, seen: dict) -> Iterator[bytes]:
     """Bytes that stand for a value: of what it is, never of where it lies in memory."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)):
+    if value is None or isinstance(value, _PLAIN):
         yield f"|{type(value).__name__} {value!r}".encode()
     elif isinstance(value, torch.Tensor):
-        tensor = value.detach().dequantize() if value.is_quantized else value.detach().to_dense() if value.is_sparse else value.detach()
+        tensor = value.detach()
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor.to_dense() if tensor.is_sparse else tensor
         yield f"|tensor {value.dtype} {tuple(value.shape)}".encode()
         yield tensor.cpu().resolve_conj().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, np.ndarray) and value.dtype != object:

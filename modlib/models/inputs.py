@@ -57,7 +57,8 @@ def _collected(x) -> Inputs:
     if "Random" in type(getattr(loader, "sampler", None)).__name__:
         raise ValueError(f"x is a {kind} that shuffles: its samples would not be in the order of their labels. Give shuffle=False")
     try:
-        batches = [_without_labels(batch, kind) for batch in loader]
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws a number, even if nothing is random
+            batches = [_without_labels(batch, kind) for batch in loader]
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"x is a {kind} whose items make no batch ({error}). Let it give tensors of one shape") from None
     if not batches:

@@ -16,9 +16,10 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Har
 def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     """The modules whose outputs count as the layers of a network, in the order in which they are defined.
 
-    One rule for every network. Where it is a chain of blocks (modules with parts of their own inside an
-    ``nn.Sequential`` or ``nn.ModuleList``, as in ResNets and transformers, or inside a module that has three or more of one
-    class, as in Inception), each block is a layer, and so is each convolution before or between them. Where it is not (VGG), each convolution is a layer; without convolutions, each linear module but the last.
+    One rule for every network. Where it is a chain of blocks, each block is a layer, and so is each convolution before or
+    between them. Blocks are modules with parts of their own inside an ``nn.Sequential`` or ``nn.ModuleList``, as in ResNets
+    and transformers, or inside a module that has three or more of one class, as in Inception. Where it is not (VGG), each
+    convolution is a layer; without convolutions, each linear module but the last.
 
     :func:`modlib.iter_features` and all that builds on it take those of them that run, in the order in which they run.
 

@@ -33,7 +33,9 @@ def first_tensor(given) -> torch.Tensor | None:
     return next((found for part in given if (found := first_tensor(part)) is not None), None)
 
 
-def as_rows(given, name: str, module: nn.Module, output: int | str | Callable | None, reduce: str | Callable | None) -> torch.Tensor:
+def as_rows(
+    given, name: str, module: nn.Module, output: int | str | Callable | None = None, reduce: str | Callable | None = None
+) -> torch.Tensor:
     """Features (N, M) of what a layer returns; see :func:`modlib.iter_features` for ``output`` and ``reduce``.
 
     Raises:
@@ -56,8 +58,8 @@ def as_rows(given, name: str, module: nn.Module, output: int | str | Callable | 
         tensor = tensor[:, 0]
     elif reduce not in (None, "mean") and tensor.ndim > 2:
         raise Untappable(
-            f"reduce must be 'mean', 'cls' (of layers that give tokens (N, T, D)) or a function; got {reduce!r} for layer {name!r}, "
-            f"which gives shape {tuple(tensor.shape)}"
+            f"reduce must be 'mean', 'cls' (of layers that give tokens (N, T, D)) or a function; got {reduce!r} "
+            f"for layer {name!r}, which gives shape {tuple(tensor.shape)}"
         )
     return tensor.flatten(1)
 
