@@ -80,26 +80,30 @@ def exactly(device: torch.device) -> Iterator[None]:
 def full_precision() -> Iterator[None]:
     """Float32 products and convolutions in float32, whatever the caller allows elsewhere (TF32, bfloat16).
 
-    torch has two sets of switches, and refuses to read the old ones where the new ones say otherwise. So each is changed
-    as the caller has set it, and each is in the end what it was.
+    torch has two sets of switches, old and new, and refuses to read the old ones where the new ones say otherwise. So each
+    is changed as the caller has set it; in the end all are as before.
     """
-    old_products, old_convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: torch.backends.cudnn.allow_tf32)
-    new = [(switch, _set_here(switch, *above)) for switch, *above in _switches()]
+    products, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: torch.backends.cudnn.allow_tf32)
+    switches = _switches()
+    before, changed = [switch.fp32_precision for switch in switches], []
     try:
-        if old_products not in (None, "highest"):
+        if products not in (None, "highest"):
             torch.set_float32_matmul_precision("highest")
-        if old_convolutions:
+        if convolutions:
             torch.backends.cudnn.allow_tf32 = False
-        for switch, _ in new:
-            if switch.fp32_precision not in ("none", "ieee"):
+        for switch in switches:  # what only inherits follows those above it, and is not touched
+            if (value := switch.fp32_precision) not in ("none", "ieee"):
+                changed.append((switch, value))
                 switch.fp32_precision = "ieee"
         yield
     finally:
-        if old_products not in (None, "highest"):
-            torch.set_float32_matmul_precision(old_products)
-        if old_convolutions:
+        for switch, value in reversed(changed):
+            switch.fp32_precision = value
+        if products not in (None, "highest"):
+            torch.set_float32_matmul_precision(products)
+        if convolutions:
             torch.backends.cudnn.allow_tf32 = True
-        for switch, value in new:
+        for switch, value in zip(switches, before, strict=True):
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
 
@@ -111,25 +115,12 @@ def _read(switch: Callable):
         return None
 
 
-def _switches() -> list[tuple]:
-    """Each of torch's new switches that products and convolutions obey, with those above it, from which it may inherit."""
-    top, cuda, cpu = torch.backends, torch.backends.cudnn, torch.backends.mkldnn
-    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # before torch 2.9
+def _switches() -> list:
+    """torch's new switches (2.9 and later) that products and convolutions obey, from the topmost down."""
+    everything, cuda, cpu = torch.backends, torch.backends.cudnn, torch.backends.mkldnn
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         return []
-    on_cuda = [(part, cuda, top) for part in (torch.backends.cuda.matmul, cuda.conv, cuda.rnn)]
-    return on_cuda + [(part, cpu, top) for part in (cpu.matmul, cpu.conv, cpu.rnn)]
-
-
-def _set_here(switch, *above) -> str:
-    """What was set at a switch itself; it reads what is set above where that is nothing."""
-    value = switch.fp32_precision
-    if not above or value != above[0].fp32_precision:
-        return value
-    held = _set_here(*above)
-    above[0].fp32_precision = "tf32" if value == "ieee" else "ieee"
-    inherited = switch.fp32_precision != value
-    above[0].fp32_precision = held
-    return "none" if inherited else value
+    return [everything, cuda, cpu, torch.backends.cuda.matmul, cuda.conv, cuda.rnn, cpu.matmul, cpu.conv, cpu.rnn]
 
 
 def as_tensor(x, name: str = "x") -> torch.Tensor:

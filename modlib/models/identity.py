@@ -15,7 +15,7 @@ from modlib._tensors import plain
 from modlib.models.inputs import Inputs, parts
 
 # What torch keeps in a module beside its parameters, buffers and parts, which are looked at by name.
-_BOOKKEEPING = {name for name in vars(nn.Module()) if name.startswith("_") or name == "training"}
+_BOOKKEEPING = {name for name in vars(nn.Module()) if name.startswith("_")} | {"training", "_is_torch_compile"}
 
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
 _OF_CLASSES = (types.FunctionType, staticmethod, classmethod, property, int, float, str, tuple)
