@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modlib.book import benchmarks
-from modlib.results import Records, measurement, read_result, write_result
+from modlib.results import measurement, read_result, write_result
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,29 +29,9 @@ def record():
     return measurement("benchmarks", {"scale": "full", "k": 3, "rounds": 5}, coords, values, numpy="2", gpu="none")
 
 
-def test_targets_are_held_against_what_was_measured(record):
-    table = benchmarks.targets(record)
-    found = dict(zip(table["case"], zip(table["measured"], table[""], strict=True), strict=False))
-    assert table[""].tolist() == ["reached", "not reached", "reached", "reached", "not reached", "reached", "reached"]
-    assert not any("N = 2000" in case for case in found)  # only from 5,000 on
-    assert table["measured"][3] == "4 GiB" and table["measured"][4] == "6.67 min"
-    assert benchmarks.ratios(record)["ratio"][0] == "0.900"
-
-
-def test_without_a_record_nothing_is_said_to_be_measured(tmp_path, record):
-    assert benchmarks.recorded(Records.read(tmp_path)) is None
-    table = benchmarks.targets(None)
-    assert set(table[""]) == {"not measured"} and not any(table["measured"]) and len(table) == len(benchmarks.TARGETS)
-    write_result(record, tmp_path / "benchmarks.json")
-    assert benchmarks.recorded(Records.read(tmp_path)) == read_result(tmp_path / "benchmarks.json")
-
-
-def test_the_error_of_half_precision_is_told(record):
-    assert benchmarks.half(None) == benchmarks.half(record) == "not measured"
-    name = "features in float16 / float32, whole curve in 512MiB, resnet56, N = 2500, CPU"
-    values = {"first": (["ratio"], [1]), "second": (["ratio"], [2]), "half_error": ([], 0.00123)}
-    record = measurement("benchmarks", {}, {"ratio": [name]}, values)
-    assert benchmarks.half(record) == "The largest change of any Q in the curve of ResNet56 (N = 2500) was 0.0012."
+def test_ratios_and_growth_are_those_of_the_record(record):
+    assert benchmarks.ratios(record)["ratio"].tolist() == ["0.900", "0.700", "0.400", "12.000", "4.900"]
+    assert benchmarks.growth(record).loc["VGG16, N = 10,000"].tolist() == [400, 4]
 
 
 def test_the_plot_shows_times_and_floor(record):

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from modlib.book.records import printed_variants, variants
-from modlib.book.statistics import worth
+from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, worth
 from modlib.results import Records
 
 Q = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.8]
@@ -79,7 +79,7 @@ def test_lines_are_least_squares(rng):
 
 
 @pytest.mark.parametrize("lost, is_so", [
-    ([1, 2, 3, 4.01], True), ([5, 6, 7, 8.01], False), ([4, 3, 2, 1.01], False), ([1, 4, 0, 2], False),
+    ([1, 2, 3, 4.01], HOLDS), ([5, 6, 7, 8.01], FAILS), ([4, 3, 2, 1.01], FAILS), ([1, 4, 0, 2], UNDECIDED),
 ])  # fmt: skip
 def test_proportional_can_be_refused(lost, is_so):
     line = worth([0.1, 0.2, 0.3, 0.4], lost)

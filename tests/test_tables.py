@@ -8,7 +8,6 @@ import pytest
 from pruned import pruned_record
 
 from modlib.book import tables
-from modlib.book import tables as report
 from modlib.book.records import recorded_imagenet
 from modlib.campaign.figures import FIGURES
 from modlib.paper import paper_values
@@ -47,38 +46,26 @@ def test_a_cell_holds_accuracy_and_training_or_says_that_there_is_none(record, t
 
 def test_what_is_left_to_do(record, tmp_path):
     count = len(FIGURES["fig4"].networks)
-    assert f"0 of the {count} measurements" in tables.todo(Records.read(tmp_path), "fig4")
+
+    def todo(figure):
+        return tables.todo(Records.read(tmp_path), figure)
+
+    assert todo("fig4").startswith(f"**Measured: 0 of {count}.** The rest: `python -m modlib reproduce fig4 ")
     record("vgg16")
     record("vgg16", "cifar100", scale="smoke")
     record("resnet18", weights="untrained")
-    words = tables.todo(Records.read(tmp_path), "fig4")
-    assert f"1 of the {count} measurements of this figure is recorded" in words and "priority: ResNet18 on CIFAR-10" in words
-    assert "--models resnet18 --datasets cifar10" in words
-    assert f"1 of the {len(FIGURES['a2'].networks)} measurements" in tables.todo(Records.read(tmp_path), "a2")
+    assert f"1 of {count}." in todo("fig4") and f"1 of {len(FIGURES['a2'].networks)}." in todo("a2")
     for model, dataset in FIGURES["fig4"].networks:
         record(model, dataset)
-    assert tables.todo(Records.read(tmp_path), "fig4") == f"All {count} measurements of this figure are recorded."
-    assert "--images FOLDER" in tables.todo(Records.read(tmp_path), "fig5")
-
-
-def test_what_is_left_to_do_goes_on_with_the_network_that_is_recorded(record, tmp_path):
-    todo = tables.todo(Records.read(tmp_path), "fig6a")
-    assert "--models vgg16" in todo and "--recipe" not in todo
-    record("vgg16", weights="untrained")
-    assert "--recipe" not in tables.todo(Records.read(tmp_path), "fig6a")
-    record("vgg16")
-    assert "--recipe fast --epochs 15" in tables.todo(Records.read(tmp_path), "fig6a")
-    assert "--recipe" not in tables.todo(Records.read(tmp_path), "a2") + tables.todo(Records.read(tmp_path), "fig4")
-    pruned_record(tmp_path, "vgg11", "last", 1, 0.5, recipe="short", epochs=9, tune_epochs=3)
-    todo = tables.todo(Records.read(tmp_path), "fig10")
-    assert "--models vgg11 --datasets cifar10 \\\n    --recipe short --epochs 9 --tune-epochs 3" in todo
+    assert todo("fig4") == f"**Measured: {count} of {count}.**"
+    assert "--images FOLDER" in todo("fig5")
 
 
 def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
     assert recorded_imagenet(Records.read(tmp_path)) == {} and tables.imagenet_table(Records.read(tmp_path)).empty
-    assert "0 of the 6 measurements" in tables.todo(Records.read(tmp_path), "fig5")
+    assert "0 of 6." in tables.todo(Records.read(tmp_path), "fig5")
     record("resnet50", "imagenet", weights="keras")
-    assert "1 of the 6 measurements" in tables.todo(Records.read(tmp_path), "fig5")
+    assert "1 of 6." in tables.todo(Records.read(tmp_path), "fig5")
     record("resnet50", "imagenet", weights="torchvision")
     record("resnet18", "imagenet", weights="torchvision", scale="smoke")
     assert tables.imagenet_table(Records.read(tmp_path)).loc["ResNet50, Keras's weights"].tolist() == [
@@ -87,16 +74,16 @@ def test_imagenet_records_are_called_by_their_weights(record, tmp_path):
     found = recorded_imagenet(Records.read(tmp_path))
     assert [*found] == ["ResNet50, torchvision's weights", "ResNet50, Keras's weights"]
     assert [r.settings["weights"] for r in found.values()] == ["torchvision", "keras"]
-    assert "2 of the 6 measurements" in tables.todo(Records.read(tmp_path), "fig5")
+    assert "2 of 6." in tables.todo(Records.read(tmp_path), "fig5")
     assert set(tables.evidence(Records.read(tmp_path))["settings"]) == {"torchvision, seed 0", "keras, seed 0"}
 
 
 def test_a_figure_of_many_variants_is_not_done_with_one(tmp_path):
     count = len(FIGURES["fig10"].networks) * len(FIGURES["fig10"].variants("vgg11"))
     path = pruned_record(tmp_path, "vgg11", "last", 2, lost=0.5)
-    assert f"1 of the {count} measurements of this figure is recorded" in tables.todo(Records.read(tmp_path), "fig10")
+    assert f"1 of {count}." in tables.todo(Records.read(tmp_path), "fig10")
     (tmp_path / "again.json").write_bytes(path.read_bytes())
-    assert f"1 of the {count} measurements of this figure is recorded" in tables.todo(Records.read(tmp_path), "fig10")
+    assert f"1 of {count}." in tables.todo(Records.read(tmp_path), "fig10")
 
 
 def test_ours_beside_the_papers(record, tmp_path):
@@ -119,16 +106,12 @@ def test_ours_beside_the_papers(record, tmp_path):
     assert tables.summary(Records.read(tmp_path)).T["Fig.\N{NO-BREAK SPACE}9"]["median RMS"] == "not measured"
 
 
-@pytest.mark.parametrize("holds, words", [
-    ([True, True], "it holds in 2 of 2 tests."), ([True, False], "it holds in 1 of 2 tests (not for VGG1)."),
-    ([False], "it holds in no test (not for VGG0)."), ([True], "it holds in the one test."),
-    ([None], "it could not be tested yet."), ([True, None], "it holds in the one test; 1 more waits for its measurement."),
-    ([False, False, False], "it holds in 0 of 3 tests (not for VGG0, VGG1 and VGG2)."),
-])  # fmt: skip
-def test_verdicts_in_words(holds, words):
-    rows = [("ours", f"vgg{i}", verdict) for i, verdict in enumerate(holds)]
-    table = pd.DataFrame(rows, columns=["whose", "tested on", "holds"]).astype({"holds": object})
-    assert report.verdict(table).endswith(f"On ours {words}")
+def test_findings_count_the_verdicts_that_were_reached():
+    rows = [("it rises", "paper", "holds"), ("it rises", "ours", "holds"), ("it rises", "ours", "not measured")]
+    rows += [("it rises", "ours", "does not hold")] * 2 + [("it falls", "ours", "not measured")]
+    table = tables.findings(pd.DataFrame(rows, columns=["claim", "whose", "verdict"]))
+    assert table.loc["it rises"].tolist() == ["holds (1 of 1)", "does not hold (2 of 3), holds (1 of 3)"]
+    assert table.loc["it falls"].tolist() == ["not measured", "not measured"]
 
 
 def test_the_papers_curves_are_named_in_words(tmp_path):
@@ -152,7 +135,7 @@ def test_a_record_that_is_of_no_network_shows_its_evidence_too(tmp_path):
 
 
 def test_caveats_name_figures_as_the_paper_does():
-    text = " ".join(report.source()[1])
+    text = " ".join(tables.source()[1])
     assert "Fig.\N{NO-BREAK SPACE}7a ResNet18" in text and "Fig.\N{NO-BREAK SPACE}4" in text
     assert not re.search(r"fig\d|_", text)
 

@@ -90,11 +90,8 @@ def _find(records: Records, model: str, attack: str, protocol: str, eps: float |
 # -------------------------------------------------------------------------------------------------------------- pruning
 
 _KEY = ["model", "dataset", "criterion", "count", "start", "seed"]
-_COLUMNS = [
-    *_KEY, "epochs", "tune_epochs", "removed", "q", "whole", "pruned", "at_once", "lost",
-    "behind", "macs", "params", "seconds", "dq_step", "dq", "dq_std",
-]  # fmt: skip
-_NUMBERS = {name: float for name in _COLUMNS[10:]}
+_NUMBERS = ["whole", "pruned", "at_once", "lost", "behind", "macs", "params", "seconds", "dq_step", "dq", "dq_std"]
+_COLUMNS = [*_KEY, "epochs", "tune_epochs", "removed", "q", *_NUMBERS]
 _TRAINED = ["model", "dataset", "seed", "epochs", "tune_epochs"]
 
 
@@ -104,7 +101,7 @@ def variants(records: Records, *, longest: bool = True, **settings) -> pd.DataFr
     Columns: model, dataset, criterion, count (of layers removed), start (``"inherited"`` or ``"scratch"``), seed,
     epochs (of the whole network), tune_epochs (of the variant), removed (names of layers), q (L,) of what is left.
     Accuracy in percent: whole, pruned, at_once (before any further training), lost (whole - pruned), and behind: what the
-    whole network reaches when it is trained on for as long, where that was measured, minus pruned. Saved, in percent:
+    whole network reaches when it is fine-tuned equally long, where that was measured, minus pruned. Saved, in percent:
     macs, params, seconds. From the recorded curve of the whole network, where there is one: dq_step, the paper's
     Delta Q = Q_i - Q_(i-1) of the first layer removed; dq, the sum of such rises over all that were removed, and
     dq_std, its spread over draws.
@@ -112,12 +109,12 @@ def variants(records: Records, *, longest: bool = True, **settings) -> pd.DataFr
     Of a network that was trained in several ways the longest training counts, by the paper's recipe if there is one.
 
     Args:
-        longest: of a variant that was trained on for several numbers of epochs, only the largest.
+        longest: of a variant that was fine-tuned for several numbers of epochs, only the largest.
         **settings: which records (``model="vgg11"``, ``criterion="last"``, ...).
     """
     found = records.find("pruning", **settings)
     rows = [_row(r, records) for r in found if r.settings.get("scale", "full") == "full"]
-    table = pd.DataFrame(rows, columns=["training", *_COLUMNS]).astype(_NUMBERS)
+    table = pd.DataFrame(rows, columns=["training", *_COLUMNS]).astype(dict.fromkeys(_NUMBERS, float))
     table = table[table["training"] == table.groupby(["model", "dataset"])["training"].transform("max")]
     opponents = table[table["criterion"] == "none"].set_index(_TRAINED)["pruned"]
     table["behind"] = opponents.reindex(pd.MultiIndex.from_frame(table[_TRAINED])).values - table["pruned"]
@@ -131,7 +128,7 @@ def longest_training(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def equally_long(table: pd.DataFrame, *criteria: str) -> pd.DataFrame:
-    """Of variants of one network, those by these criteria, after the longest training on that all of the criteria have had.
+    """Of variants of one network, those by these criteria, after the longest fine-tuning that all of the criteria have had.
 
     Args:
         table: of :func:`variants` with ``longest=False``.

@@ -1,5 +1,6 @@
 """What a matrix of layer differences shows: blocks along a network's stages, and what it has in common with another."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -8,6 +9,33 @@ from scipy import stats
 
 from modlib._checks import whole_number
 from modlib.pruning import find_redundant
+
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
+
+
+def graded(low: float, high: float) -> str:
+    """The verdict on "this number is above zero", where all that is known of it is that it lies between low and high.
+
+    >>> graded(0.1, 0.3), graded(-0.3, -0.1), graded(-0.1, 0.3)
+    ('holds', 'does not hold', 'not decided')
+    """
+    return HOLDS if low > 0 else FAILS if high <= 0 else UNDECIDED
+
+
+def by_p(statistic: float, p: float) -> str:
+    """The verdict of a one-sided test on "the statistic is above zero": p small, p near one and the statistic below, or neither.
+
+    >>> by_p(0.4, 0.01), by_p(-0.4, 0.99), by_p(0.1, 0.2)
+    ('holds', 'does not hold', 'not decided')
+    """
+    return HOLDS if p < 0.05 else FAILS if p > 0.95 and statistic < 0 else UNDECIDED
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """The verdict on all of several: refused by one, and held by all."""
+    found = {*verdicts}
+    return FAILS if FAILS in found else UNDECIDED if UNDECIDED in found else HOLDS
 
 
 @dataclass(frozen=True)
@@ -166,9 +194,9 @@ class Worth:
     intercept: tuple[float, float, float]
 
     @property
-    def proportional(self) -> bool:
-        """Whether a larger rise costs more, and none costs nothing, as far as the intervals can tell."""
-        return self.slope[1] > 0 and self.intercept[1] <= 0 <= self.intercept[2]
+    def proportional(self) -> str:
+        """The verdict on "a larger rise costs more, and none costs nothing", as far as the intervals can tell."""
+        return together([graded(*self.slope[1:]), HOLDS if self.intercept[1] <= 0 <= self.intercept[2] else FAILS])
 
 
 def worth(dq, lost) -> Worth | None:
@@ -180,7 +208,7 @@ def worth(dq, lost) -> Worth | None:
 
     >>> line = worth([0.1, 0.2, 0.3, 0.4], [1.1, 1.9, 3.1, 3.9])
     >>> round(line.per_q[0], 2), round(line.slope[0], 2), line.proportional
-    (9.93, 9.6, True)
+    (9.93, 9.6, 'holds')
     """
     x, y = np.asarray(dq, float), np.asarray(lost, float)
     if len(x) < 3 or np.ptp(x) == 0:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from modlib.book.records import attack_curves, equally_long, recorded_attacks, recorded_imagenet, recorded_networks, variants
-from modlib.book.statistics import chance
-from modlib.book.words import CRITERIA, MISSING, STARTS, chosen, command, joined, named, points, proper, without
+from modlib.book.records import attack_curves, recorded_attacks, recorded_imagenet, recorded_networks, variants
+from modlib.book.words import MISSING, STARTS, chosen, named, proper
 from modlib.campaign.figures import FIGURES
 from modlib.data import ASSETS
 from modlib.paper import DATASETS, OURS, K, figure_name, paper_values
@@ -144,43 +143,30 @@ def summary(records: Records) -> pd.DataFrame:
 
 
 def shown(claims: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`modlib.book.claims.claims`, in words."""
-    words = {True: "holds", False: "does not hold", None: ""}
+    """Rows of :func:`modlib.book.claims.claims`, in words: whose curves, tested on what, what was measured, the verdict."""
     table = pd.DataFrame({
         "curves": claims["whose"],
         "tested on": claims["tested on"].map(proper),
         "measured": claims["number"].map(proper),
-        "verdict": [words[holds] for holds in claims["holds"]],
+        "verdict": claims["verdict"],
     })  # fmt: skip
     return table.set_index("curves").rename_axis(None)
 
 
-def verdict(claims: pd.DataFrame) -> str:
-    """One sentence on rows of :func:`modlib.book.claims.claims` that test the same claim.
+def findings(claims: pd.DataFrame) -> pd.DataFrame:
+    """A row a claim of the paper: the verdicts on the paper's own curves and on ours, and how many tests reached each.
 
-    >>> rows = [("paper", "vgg16", True), ("paper", "vgg19", False), ("ours", "vgg16", None)]
-    >>> verdict(pd.DataFrame(rows, columns=["whose", "tested on", "holds"]))
-    "On the paper's curves it holds in 1 of 2 tests (not for VGG19). On ours it could not be tested yet."
+    Args:
+        claims: of :func:`modlib.book.claims.claims`.
     """
-    sentences = []
-    for whose, name in (("paper", "the paper's curves"), ("ours", "ours")):
-        rows = claims[claims["whose"] == whose]
-        tested = rows[rows["holds"].notna()]
-        fails = [proper(name) for name in tested["tested on"][~tested["holds"].astype(bool)]]
-        if tested.empty:
-            sentences.append(f"On {name} it could not be tested{' yet' if whose == 'ours' else ''}.")
-            continue
-        kept = (
-            f"in {len(tested) - len(fails)} of {len(tested)} tests"
-            if len(tested) > 1
-            else "in the one test"
-            if not fails
-            else "in no test"
-        )
-        left = len(rows) - len(tested)
-        missing = f"; {left} more {'waits for its measurement' if left == 1 else 'wait for measurements'}" if left else ""
-        sentences.append(f"On {name} it holds {kept}{f' (not for {joined(fails)})' if fails else ''}{missing}.")
-    return " ".join(sentences)
+    verdicts = {whose: claims[claims["whose"] == whose].groupby("claim")["verdict"].agg(_counted) for whose in ("paper", "ours")}
+    return pd.DataFrame(verdicts).reindex(claims["claim"].unique()).fillna(MISSING)
+
+
+def _counted(verdicts: pd.Series) -> str:
+    """Verdicts that were reached, the most frequent first: "holds (6 of 6)"."""
+    reached = verdicts[verdicts != MISSING]
+    return ", ".join(f"{verdict} ({count} of {len(reached)})" for verdict, count in reached.value_counts().items()) or MISSING
 
 
 _WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
@@ -199,20 +185,10 @@ def todo(records: Records, figure: str) -> str:
         for r in records.find(chosen.experiment)
         if r.settings.get("weights") == _WEIGHTS.get(figure, r.settings.get("weights"))
     }
-    missing = [unit for unit in needed if unit not in recorded]
-    if not missing:
-        return f"All {len(needed)} measurements of this figure are recorded."
-    model, dataset, _ = missing[0]
-    done = len(needed) - len(missing)
-    like = None
-    if chosen.experiment != "curves":  # what is recorded of a network belongs together
-        found = (records.best(experiment, model, dataset) for experiment in (chosen.experiment, "curves"))
-        like = next((r for r in found if r), None)
-    return (
-        f"{done} of the {len(needed)} measurements of this figure {'is' if done == 1 else 'are'} recorded. "
-        f"Next in order of priority: {proper(f'{model} on {dataset}')}.\n\n"
-        f"```bash\n{command(figure, model, dataset=dataset, device='cuda', like=like)}\n```"
-    )
+    done = sum(unit in recorded for unit in needed)
+    images = " --images FOLDER" * (figure == "fig5")
+    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results{images}"
+    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `{rest}`" * (done < len(needed))
 
 
 def _unit(record: Result) -> tuple[str, str, str] | None:
@@ -282,48 +258,6 @@ def pruned(records: Records, model: str, dataset: str) -> pd.DataFrame:
     }  # fmt: skip
     names = [f"{chosen(row)}, {STARTS[row['start']]}" + f", seed {row['seed']}" * bool(row["seed"]) for _, row in rows.iterrows()]
     return variant_table(rows, columns, names)
-
-
-def best(table: pd.DataFrame, model: str, count: int, *criteria: str) -> str:
-    """Which way to remove so many layers of a network cost least on CIFAR-10, and whether that may be chance.
-
-    Args:
-        table: of :func:`variants` with ``longest=False``; of its networks those count that were trained on from inherited
-            weights, for the longest time that all of the criteria have had.
-    """
-    mine = (table["model"] == model) & (table["dataset"] == "cifar10") & (table["count"] == count)
-    ours = equally_long(table[mine & (table["start"] == "inherited")], *criteria)
-    lost = ours.groupby("criterion")["lost"].mean()
-    if lost.empty:
-        return f"The controls of {proper(model)} are {MISSING} yet, or not all of them."
-    first, second = lost.sort_values().index[:2]
-    margin, width = lost[second] - lost[first], chance(ours["pruned"].mean())
-    seeds = ours["seed"].nunique()
-    return (
-        f"Of the {len(lost)} ways to remove {count} layers, after {ours['tune_epochs'].iloc[0]} epochs, *{CRITERIA[first]}* lost "
-        f"least: it ends {points(lost[first], 'below', 'above')} the network as it was, {margin:.2f} points better than the next. "
-        f"That is {'less' if margin < width else 'more'} than the {width:.1f} points by which chance may part two networks of "
-        f"equal worth on 10,000 images, {f'with {seeds} seeds' if seeds > 1 else 'and there is one seed of each'}."
-    )
-
-
-def arithmetic(records: Records, model: str, epochs: int, layer: str | None = None) -> str:
-    """In which arithmetic the networks without some layers were trained on for so long on CIFAR-10; "" if all in the same.
-
-    Args:
-        layer: say so, too, if no arithmetic has networks with this layer and without it.
-    """
-    of = {}
-    for r in records.find("pruning", model=model, dataset="cifar10", start="inherited", tune_epochs=epochs):
-        if "measured_as" not in r.evidence:
-            of.setdefault(r.evidence.get("precision", "not recorded"), set()).add(tuple(r.coords["removed"]))
-    if len(of) < 2:
-        return ""
-    joined = "; ".join(f"{name} for {' | '.join(sorted(map(without, removed)))}" for name, removed in sorted(of.items()))
-    both = any({layer in each for each in removed if each} == {True, False} for removed in of.values())
-    return f"Arithmetic of training on, by the layers removed: {joined}." + (
-        f" None of them has networks with {layer} and without, so the two go together here." if layer and not both else ""
-    )
 
 
 def source() -> tuple[str, list[str]]:

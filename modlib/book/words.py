@@ -1,9 +1,7 @@
-"""Words of the book: names as they are written, lists, what was not measured, commands."""
+"""Words of the book: names as they are written, how layers were chosen, what was not measured."""
 
 import re
 from collections.abc import Iterable, Mapping
-
-from modlib.results import Result
 
 MISSING = "not measured"
 _PROPER = {
@@ -32,37 +30,6 @@ def proper(text: str) -> str:
     return re.sub("|".join(_PROPER), lambda found: _PROPER[found[0]], text)
 
 
-def command(
-    figure: str, *models: str, dataset: str | None = None, device: str | None = None, like: Result | None = None
-) -> str:
-    """The command that measures what is missing, in a clone of the book; one line of a shell, broken where it is long.
-
-    Args:
-        like: a record of the network; the command goes on with the network of that training.
-
-    >>> print(command("fig4", "vgg16", dataset="cifar10", device="cuda"))
-    python -m modlib reproduce fig4 \\
-        --models vgg16 --datasets cifar10 \\
-        --device cuda --out modlib/assets/results
-    """
-    which = [f"--{name} {value}" for name, value in (("models", ",".join(models)), ("datasets", dataset)) if value]
-    training = ("recipe", "epochs", "tune_epochs")
-    how = [f"--{name.replace('_', '-')} {like.settings[name]}" for name in training if like and name in like.settings]
-    where = [f"--{name} {value}" for name, value in (("device", device), ("out", "modlib/assets/results")) if value]
-    more = ["--images FOLDER"] if figure == "fig5" else []
-    parts = [f"python -m modlib reproduce {figure}", *(" ".join(each) for each in (which, how, where, more) if each)]
-    return " \\\n    ".join(parts)
-
-
-def joined(names: list[str]) -> str:
-    """Names as a sentence lists them.
-
-    >>> joined(["VGG16", "VGG19", "ResNet18"]), joined(["VGG16"])
-    ('VGG16, VGG19 and ResNet18', 'VGG16')
-    """
-    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
-
-
 def without(removed: Iterable[str]) -> str:
     """Names of removed layers; those of a VGG by their numbers alone.
 
@@ -89,12 +56,3 @@ def named(row: Mapping, *, seed: bool = False) -> str:
     ('VGG11 on CIFAR-10, 2 layers: the last', 'VGG11 on CIFAR-10, 2 layers: the last, seed 1')
     """
     return f"{proper(row['model'])} on {proper(row['dataset'])}, {chosen(row)}" + f", seed {row['seed']}" * seed
-
-
-def points(difference: float, more: str, less: str) -> str:
-    """A difference of accuracies in words, by its sign.
-
-    >>> points(-0.5, "behind", "ahead of") + " the whole one"
-    '0.50 points ahead of the whole one'
-    """
-    return f"{abs(difference):.2f} points {more if difference > 0 else less}"

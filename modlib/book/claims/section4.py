@@ -6,64 +6,81 @@ import numpy as np
 from scipy import stats
 
 from modlib.book.records import CLIP, attack_curves, recorded_attacks
-from modlib.book.statistics import plateau_share
-from modlib.book.words import proper
+from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, by_p, graded, plateau_share, together
+from modlib.book.words import MISSING, proper
 from modlib.models import RESNET, THIN_RESNET, VGG
 from modlib.paper import DATASETS, OURS, paper_values
 from modlib.results import Records
 
 THIN = tuple(THIN_RESNET)
-Curves = dict[tuple[str, str], np.ndarray]  # (model, dataset) -> Q of its layers
+Curves = dict[tuple[str, str], tuple[np.ndarray, str]]  # (model, dataset) -> Q of its layers, how it was trained
 
 
 def their_curves() -> Curves:
     pairs = ((name.split("/"), q) for name, q in paper_values("fig4").items())
-    return {(model, OURS.get(dataset, dataset)): np.array(q) for (model, dataset), q in pairs}
+    return {(model, OURS.get(dataset, dataset)): (np.array(q), "as printed") for (model, dataset), q in pairs}
 
 
 def our_curves(records: Records) -> Curves:
     models = (*VGG, *RESNET, *THIN)
     found = {(m, d): records.best("curves", m, d, weights="trained") for d in DATASETS for m in models}
-    return {key: record.curve().mean for key, record in found.items() if record}
+    trained = {key: f"{r.settings['epochs']} epochs ({r.settings['recipe']})" for key, r in found.items() if r}
+    return {key: (found[key].curve().mean, how) for key, how in trained.items()}
 
 
 def rise(curves: Curves) -> Iterator[tuple]:
     said = "4.1", "modularity roughly increases with depth", "rank correlation of Q and layer > 0, p < 0.05, in every network"
     for dataset in DATASETS:
-        tests = {m: stats.spearmanr(range(len(q)), q, alternative="greater") for (m, d), q in curves.items() if d == dataset}
+        of = {m: q for (m, d), (q, _) in curves.items() if d == dataset}
+        tests = {m: stats.spearmanr(range(len(q)), q, alternative="greater") for m, q in of.items()}
         least = min(tests, key=lambda m: tests[m].statistic, default=None)
-        number = f"correlation at least {tests[least].statistic:.2f} ({least})" if tests else "not measured"
-        yield *said, _listed(tests, dataset), number, all(t.pvalue < 0.05 for t in tests.values()) if tests else None
+        number = f"correlation at least {tests[least].statistic:.2f} ({least})" if tests else ""
+        verdict = together(by_p(t.statistic, t.pvalue) for t in tests.values()) if tests else MISSING
+        yield *said, _listed(tests, dataset), number, verdict
 
 
 def plateaus_with_depth(curves: Curves) -> Iterator[tuple]:
     claim = "the deeper the network, the more of its layers degrade or stay on a plateau"
     for family, members, deep in (("VGG", tuple(VGG), True), ("ResNet", tuple(RESNET), False), ("thin ResNet", THIN, False)):
         where = " of the deeper half" if deep else ""
-        rule = f"share of layers{where} on a plateau: from the shallowest to the deepest network it grows"
+        rule = f"share of layers{where} on a plateau: larger in the deepest network than in the shallowest, by more than a layer, "
+        rule += "after the same training"
         for dataset in DATASETS:
-            found = [(m, curves[m, dataset]) for m in members if (m, dataset) in curves]
-            share = {m: plateau_share(q, after=len(q) // 2 if deep else 1) for m, q in found}
-            values = [*share.values()]
-            number = ", ".join(f"{m} {x:.0%}" for m, x in share.items()) + (", alone" if len(share) == 1 else "")
-            number = number or "not measured"
+            found = {m: curves[m, dataset] for m in members if (m, dataset) in curves}
+            skipped = {m: len(q) // 2 if deep else 1 for m, (q, _) in found.items()}
+            share = {m: plateau_share(q, after=skipped[m]) for m, (q, _) in found.items()}
             if len(share) > 1 or family != "thin ResNet":  # the paper has no thin ResNets in Fig. 4
-                yield "4.1", claim, rule, f"{family} on {dataset}", number, values[-1] > values[0] if len(share) > 1 else None
+                alike = len({how for _, how in found.values()}) == 1
+                number = _shares(share) + "; trained for " * (not alike) * bool(share)
+                number += "" if alike else ", ".join(how for _, how in found.values())
+                layers = [len(q) - skipped[m] for m, (q, _) in found.items()]
+                verdict = _grows([*share.values()][:: max(1, len(share) - 1)], min(layers, default=0))
+                verdict = UNDECIDED if len(share) > 1 and not alike else verdict
+                yield "4.1", claim, rule, f"{family} on {dataset}", number, verdict
 
 
 def plateaus_with_data(curves: Curves) -> Iterator[tuple]:
     said = (
         "4.1",
         "plateaus vanish as the data get harder",
-        "share of layers of the deeper half on a plateau: it falls with each dataset",
+        "share of layers of the deeper half on a plateau: it falls with each dataset by more than one layer",
     )
     for model in ("vgg16", "vgg19"):
-        found = [(d, curves[model, d]) for d in DATASETS if (model, d) in curves]
-        share = {d: plateau_share(q, after=len(q) // 2) for d, q in found}
-        values = [*share.values()]
-        number = ", ".join(f"{d} {x:.0%}" for d, x in share.items()) + (", alone" if len(share) == 1 else "")
-        falls = all(a > b for a, b in zip(values, values[1:], strict=False))
-        yield *said, model, number or "not measured", falls if len(share) > 1 else None
+        found = {d: curves[model, d][0] for d in DATASETS if (model, d) in curves}
+        share = {d: plateau_share(q, after=len(q) // 2) for d, q in found.items()}
+        layers = min((-(-len(q) // 2) for q in found.values()), default=0)
+        yield *said, model, _shares(share), _grows([-x for x in share.values()], layers)
+
+
+def _shares(share: dict[str, float]) -> str:
+    return ", ".join(f"{name} {x:.0%}" for name, x in share.items()) + ", alone" * (len(share) == 1)
+
+
+def _grows(shares: list[float], layers: int) -> str:
+    """The verdict on "each share is larger than the one before", where one of so many layers more or less is chance."""
+    steps = [b - a for a, b in zip(shares, shares[1:], strict=False)]
+    one = 1 / max(1, layers)
+    return together(graded(step - one, step + one) for step in steps) if steps else MISSING
 
 
 Trainings = list[tuple[str, np.ndarray, np.ndarray]]  # network, Q (epochs, layers), accuracy (epochs,)
@@ -90,9 +107,9 @@ def training(trainings: Trainings) -> Iterator[tuple]:
     deep = "4.3", "Q of deep layers follows the accuracy", "rank correlation over the epochs > 0, p < 0.05"
     for model, q, accuracy in trainings:
         first, last = np.ptp(q[:, 0]), np.ptp(q[:, -1])
-        yield *shallow, model, f"{first:.3f} and {last:.3f} over {len(q)} epochs", bool(first < last / 4)
+        yield *shallow, model, f"{first:.3f} and {last:.3f} over {len(q)} epochs", HOLDS if first < last / 4 else FAILS
         test = stats.spearmanr(q[:, -1], accuracy, alternative="greater")
-        yield *deep, model, f"correlation {test.statistic:.2f}", bool(test.pvalue < 0.05)
+        yield *deep, model, f"correlation {test.statistic:.2f}", by_p(test.statistic, test.pvalue)
 
 
 Attacks = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # network -> attack -> Q (layers,) after it and before
@@ -123,22 +140,22 @@ def adversarial(attacks: Attacks) -> Iterator[tuple]:
     lower = (
         "4.2",
         "adversarial curves peak lower",
-        f"the highest Q is at least {TIE} below that of the clean images, for every attack",
+        f"the highest Q is below that of the same images before, for every attack, by {TIE} at least",
     )
     falls = proper(" > ".join(", ".join(names) for names in ORDER))
     order = "4.2", "the attacks end in one order", f"Q of the last layer: {falls}; less than {TIE} apart is a tie"
     for network, curves in attacks.items():
         peaks = {name: (after.max(), before.max()) for name, (after, before) in curves.items()}
-        number = ", ".join(f"{name} {after:.3f} (clean {before:.3f})" for name, (after, before) in peaks.items())
-        holds = all(bool(before - after >= TIE) for after, before in peaks.values()) if peaks else None
-        yield *lower, network, number or "not measured", holds
+        number = ", ".join(f"{name} {after:.3f} (before {before:.3f})" for name, (after, before) in peaks.items())
+        lowered = [before - after for after, before in peaks.values()]
+        yield *lower, network, number, together(graded(x - TIE, x + TIE) for x in lowered) if peaks else MISSING
         last = {name: after[-1] for name, (after, _) in curves.items()}
         number = " > ".join(f"{name} {last[name]:.3f}" for name in sorted(last, key=last.get, reverse=True))
         tiers = [[last[name] for name in names if name in last] for names in ORDER]
         tiers = [tier for tier in tiers if tier]
         refused = any(max(below) - min(above) >= TIE for i, above in enumerate(tiers) for below in tiers[i + 1 :])
         whole = all(name in last for names in ORDER for name in names)  # two attacks can refuse an order; all six make one
-        yield *order, network, number or "not measured", False if refused else True if whole else None
+        yield *order, network, number, FAILS if refused else HOLDS if whole else UNDECIDED if last else MISSING
 
 
 Settings = dict[str, dict[str, dict[int, np.ndarray]]]  # network -> "n" or "k" -> its value -> Q of the layers
@@ -184,29 +201,30 @@ def ablation(settings: Settings) -> Iterator[tuple]:
         n, k = axes["n"], {value: q for value, q in axes["k"].items() if 3 <= value <= 11}
         beyond = {value: q for value, q in axes["k"].items() if value > 11}
         if len(n) < 4 or len(k) < 2:
-            yield from ((*said, model, "not measured", None) for said in (early, late, small, order, large))
+            yield from ((*said, model, "", MISSING) for said in (early, late, small, order, large))
             continue
         values = np.array([*n.values()])
         shallow = values[:, : values.shape[1] // 2]
         test = stats.spearmanr([*n], shallow.mean(1), alternative="greater")
         means = f"{shallow[0].mean():.3f} at N = {min(n)}, {shallow[-1].mean():.3f} at N = {max(n)}"
-        yield *early, model, f"correlation {test.statistic:.2f} ({means})", bool(test.pvalue < 0.05)
+        yield *early, model, f"correlation {test.statistic:.2f} ({means})", by_p(test.statistic, test.pvalue)
         first, last = np.ptp(shallow, axis=0).mean(), np.ptp(values[:, -1])
-        yield *late, model, f"{last:.3f} and {first:.3f}", bool(last < first / 2)
+        yield *late, model, f"{last:.3f} and {first:.3f}", HOLDS if last < first / 2 else FAILS
         spans = np.ptp([*k.values()], axis=0)
-        yield *small, model, f"{spans.max():.3f} in layer {spans.argmax() + 1} of {len(spans)}", bool(spans.max() <= 0.05)
+        number = f"{spans.max():.3f} in layer {spans.argmax() + 1} of {len(spans)}"
+        yield *small, model, number, HOLDS if spans.max() <= 0.05 else FAILS
         yield *order, model, *_agreement([(n, n[500], "N"), (k, k[3], "k")])
         if beyond:  # the paper's values are not at hand
             yield *large, model, *_agreement([(beyond, k[3], "k")])
 
 
-def _agreement(groups) -> tuple[str, bool]:
-    """The lowest rank correlation of curves with the one they are compared with; whether it is at least 0.9."""
+def _agreement(groups) -> tuple[str, str]:
+    """The lowest rank correlation of curves with the one they are compared with; the verdict on "at least 0.9"."""
     found = [
         (stats.spearmanr(q, base).statistic, f"{name} = {value}") for curves, base, name in groups for value, q in curves.items()
     ]
     least, where = min(found)
-    return f"correlation at least {least:.2f} ({where})", bool(least >= 0.9)
+    return f"correlation at least {least:.2f} ({where})", HOLDS if least >= 0.9 else FAILS
 
 
 def _listed(models, dataset: str) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from modlib.book.records import equally_long, longest_training, printed_variants, variants
-from modlib.book.statistics import blocks, chance, mantel, worth
+from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, blocks, by_p, chance, graded, mantel, together, worth
+from modlib.book.words import MISSING
 from modlib.models import RESNET, THIN_RESNET, stages
 from modlib.paper import paper_values
 from modlib.results import Records
@@ -31,17 +32,18 @@ def layer_difference(differences: Differences) -> Iterator[tuple]:
     same = f"by 1 - CKA, {rule}; and it correlates by rank with the differences of Q, at equal distance in depth, "
     same += "with p < 0.05 (Mantel)"
     for model, dq, cka in differences or [("resnets", None, None)]:
-        tested = f"{model} on cifar10"
+        where = f"{model} on cifar10"
         said = "5.1", "the differences of modularity have a block structure", rule
         found = None if dq is None else blocks(dq, stages(model))
-        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}" if found else "not measured"
-        yield *said, tested, number, bool(found.p < 0.05) if found else None
+        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}" if found else ""
+        yield *said, where, number, by_p(found.statistic, found.p) if found else MISSING
         if cka is None:
             continue
         depth = np.arange(len(cka))
         found, alike = blocks(cka, stages(model)), mantel(dq, cka, abs(depth - depth[:, None]))
         number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}; correlation {alike.statistic:.2f}, p = {alike.p:.4f}"
-        yield "5.1", "linear CKA has the same block structure", same, tested, number, bool(max(found.p, alike.p) < 0.05)
+        verdict = together([by_p(found.statistic, found.p), by_p(alike.statistic, alike.p)])
+        yield "5.1", "linear CKA has the same block structure", same, where, number, verdict
 
 
 def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
@@ -49,79 +51,102 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
     inherited = longest.set_index(["model", "dataset", "criterion"]).sort_index()
 
     def find(*which) -> pd.DataFrame:
-        """A row for each number of layers removed, after the longest training on; the mean over seeds."""
-        return inherited[inherited.index.isin([which])].groupby("count")[["pruned", "lost", "behind", "dq_step"]].mean()
+        """A row for each number of layers removed, after the longest fine-tuning; the mean over seeds, and their number."""
+        rows = inherited[inherited.index.isin([which])].groupby("count")
+        return rows[["pruned", "lost", "behind", "dq_step"]].mean().assign(seeds=rows["seed"].nunique())
 
     said = "5.2", "layers of a plateau can go without loss"
-    said += ("from the fewest layers removed to the most, accuracy falls by less than half a point",)
+    said += (f"from the fewest layers removed to the most, accuracy falls by less than half a point, {BEYOND}",)
     for model, dataset in (("vgg19", "cifar10"), ("resnet152", "cifar10"), ("resnet152", "tinyimagenet50")):
-        reached = find(model, dataset, "last")["pruned"]
-        tested, number = f"{model} on {dataset}", "not measured"
-        if len(reached) < 2:
-            yield *said, tested, number, None
+        found = find(model, dataset, "last")
+        if len(found) < 2:
+            yield *said, f"{model} on {dataset}", "", MISSING
             continue
-        falls = reached.iloc[0] - reached.iloc[-1]
-        number = f"{-falls:+.2f} points with {reached.index[-1]} layers removed instead of {reached.index[0]}"
-        yield *said, tested, number, bool(falls < 0.5)
+        falls = found["pruned"].iloc[0] - found["pruned"].iloc[-1]
+        number = f"{-falls:+.2f} points with {found.index[-1]} layers removed instead of {found.index[0]}"
+        yield *said, f"{model} on {dataset}", number, _beyond_chance(0.5 - falls, found)
 
     said = "5.2", "the accuracy lost is proportional to the rise of Q"
-    said += ("straight line through the variants: 95 % intervals of its slope above zero, of its intercept around zero",)
+    said += ("straight line through the variants: 95 % intervals of its slope above zero, of its intercept around zero; two seeds",)
     found = {name: find("vgg11", name, "last").dropna(subset="dq_step") for name in ("cifar10", "cifar100")}
-    # Where the whole network was trained on for as long, what counts is how far behind it a variant is.
+    # Where the whole network was fine-tuned for as long, what counts is how far behind it a variant is.
     lines = {dataset: worth(each["dq_step"], each["behind"].fillna(each["lost"])) for dataset, each in found.items()}
     for dataset, line in lines.items():
         ends = "slope {:.1f} ({:.1f} to {:.1f}), intercept {:.2f} ({:.2f} to {:.2f})"
-        few = f"{len(found[dataset])} variants, too few for a line" if len(found[dataset]) else "not measured"
+        few = f"{len(found[dataset])} variants, too few for a line" if len(found[dataset]) else ""
         number = ends.format(*line.slope, *line.intercept) if line else few
-        yield *said, f"vgg11 on {dataset}", number, line.proportional if line else None
+        verdict = line.proportional if line else UNDECIDED if few else MISSING
+        yield *said, f"vgg11 on {dataset}", number, _of_seeds(verdict, found[dataset])
 
     said = "5.2", "the harder the data, the more a rise of Q is worth"
     said += (
         "points lost for each unit of Q, by a line through zero: more on CIFAR-100 than on CIFAR-10, "
-        "and their 95 % intervals lie apart",
+        "and their 95 % intervals lie apart; two seeds",
     )
     known = {dataset: line.per_q for dataset, line in lines.items() if line}
     number = ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(dataset, *per_q) for dataset, per_q in known.items())
     number += ", alone" * (len(known) == 1)
-    more = known["cifar100"][1] > known["cifar10"][2] if len(known) == 2 else None
-    yield *said, "vgg11", number or "not measured", more
+    more = MISSING
+    if len(known) == 2:
+        easy, hard = known["cifar10"], known["cifar100"]
+        more = _of_seeds(graded(hard[1] - easy[2], hard[2] - easy[1]), pd.concat(found.values()))
+    yield *said, "vgg11", number, more
 
     said = "5.2", "shorter networks reach almost the same peak of Q"
-    said += ("without the last layers, the highest Q is at most 0.02 below that of the whole network trained on for as long",)
+    said += (
+        "without the last layers, the highest Q is at most 0.02 below that of the whole network fine-tuned equally long; two seeds",
+    )
     for model, dataset in (("vgg11", "cifar10"), ("vgg11", "cifar100")):
         each = longest[(longest["model"] == model) & (longest["dataset"] == dataset) & longest["q"].notna()]
         peaks = each.assign(peak=each["q"].map(np.max)).groupby(["criterion", "count"])["peak"].mean()
-        number, same = "not measured", None
+        number, same = "", MISSING
         if {"none", "last"} <= {*peaks.index.get_level_values("criterion")}:
             whole, last = peaks["none"].iloc[0], peaks["last"]
             number = f"whole {whole:.3f}; " + ", ".join(f"without {count}: {peak:.3f}" for count, peak in last.items())
-            same = bool(last.min() >= whole - 0.02)
+            same = _of_seeds(HOLDS if last.min() >= whole - 0.02 else FAILS, find(model, dataset, "last"))
         yield *said, f"{model} on {dataset}", number, same
 
     plan = find("resnet56", "cifar10", "table1")
     said = "5.2", "ResNet56 keeps its accuracy with 60 % fewer MACs"
-    said += ("a plan of that cost, trained on, loses less than 0.3 points beside the whole network as it was",)
-    number, kept = "not measured", None
+    said += (
+        "a plan of that cost, fine-tuned, loses less than 0.3 points beside the whole network fine-tuned equally long (the "
+        f"paper's: as it was), {BEYOND}",
+    )
+    number, kept = "", MISSING
     if 16 in plan.index:
         lost, behind = plan.loc[16, ["lost", "behind"]]
-        number, kept = f"accuracy {-lost:+.2f} points", bool(lost < 0.3)
-        number += "" if np.isnan(behind) else f"; beside the whole one trained on for as long {-behind:+.2f}"
+        number = f"{lost:+.2f} points lost beside the network as it was"
+        number += "" if np.isnan(behind) else f"; {behind:+.2f} beside the whole one fine-tuned equally long"
+        kept = _beyond_chance(0.3 - (lost if np.isnan(behind) else behind), plan.loc[[16]])
     yield *said, "resnet56 on cifar10", number, kept
+
     plans = {"rise": "smallest rise of Q", "random": "at random", "l1": "smallest L1 norm"}
     of16 = pruned[(pruned["model"] == "resnet56") & (pruned["count"] == 16) & (pruned["start"] == "inherited")]
     alike = equally_long(of16, *plans)
     lost = alike.groupby("criterion")["lost"].mean()
     said = "5.2", "modularity finds the right layers"
-    said += (
-        "16 blocks of smallest rise of Q lose less than 16 at random and than 16 of smallest L1 norm, after as long a training, "
-        "by more than chance may part two networks",
-    )
-    number, right = "not measured", None
+    said += (f"16 blocks of smallest rise of Q lose less than 16 at random and than 16 of smallest L1 norm, {BEYOND}",)
+    number, right = "", MISSING
     if len(lost):
-        width, ahead = chance(alike["pruned"].mean()), lost.drop("rise").min() - lost["rise"]
-        number = "accuracy: " + ", ".join(f"{words} {-lost[name]:+.2f}" for name, words in plans.items())
-        number, right = f"{number} points after {alike['tune_epochs'].iloc[0]} epochs; by chance {width:.2f}", bool(ahead > width)
+        number = "points lost: " + ", ".join(f"{words} {lost[name]:.2f}" for name, words in plans.items())
+        number += f" after {alike['tune_epochs'].iloc[0]} epochs; by chance {chance(alike['pruned'].mean()):.2f}"
+        ahead = lost.drop("rise").min() - lost["rise"]
+        right = _beyond_chance(ahead, alike.assign(seeds=alike.groupby("criterion")["seed"].nunique().min()))
     yield *said, "resnet56 on cifar10", number, right
+
+
+BEYOND = "by more than chance may part two networks, with two seeds at least"
+
+
+def _beyond_chance(margin: float, rows: pd.DataFrame) -> str:
+    """The verdict on "the margin is above zero", in percentage points of accuracy of these rows."""
+    width = chance(rows["pruned"].mean())
+    return _of_seeds(graded(margin - width, margin + width), rows)
+
+
+def _of_seeds(verdict: str, rows: pd.DataFrame) -> str:
+    """A verdict on what training brought is one only with two seeds or more; the paper's numbers name none."""
+    return UNDECIDED if verdict in (HOLDS, FAILS) and rows["seeds"].min() < 2 else verdict
 
 
 TESTS = (
