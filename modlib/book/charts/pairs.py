@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import altair as alt
 import numpy as np
 
-from modlib.book.charts.base import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
+from modlib.book.charts.base import HERE, INK, OUR_COLOR, choice, slider, tables_of, told
 from modlib.book.words import MISSING
 from modlib.graph import DynamicGraph
 from modlib.models import MODELS, stages
@@ -57,7 +57,7 @@ def printed_layers() -> dict[str, Layers]:
 def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
     """|Qi - Qj| and 1 - CKA of every two layers, side by side; of one pair both numbers and what their graphs share.
 
-    The pair is that of the two sliders, or the one that is pointed at in either panel.
+    The pair is that of the two sliders, or the one that is pointed at in either panel; a tap or click on one moves the sliders.
 
     Args:
         networks: name -> its layers; the first is shown first.
@@ -90,42 +90,36 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
         "at": "indexof(names, network)",
         "count": "length(qs[at])",
         "pointed": "isValid(hover.i) && hover.i[0] >= 0",  # not at the bar, which is of no pair
-        "a": "pointed ? min(hover.i[0], count - 1) : min(first, count) - 1",
-        "b": "pointed ? min(hover.j[0], count - 1) : min(second, count) - 1",
+        "a": "pointed ? min(hover.i[0], count - 1) : min(max(layer_first, 1), count) - 1",
+        "b": "pointed ? min(hover.j[0], count - 1) : min(max(layer_second, 1), count) - 1",
         "cell": "a * count + b",
         "both": "length(edges[at]) ? edges[at][cell] : 0",
         "either": "length(edges[at]) ? edges[at][a * count + a] + edges[at][b * count + b] - both : 0",
     }
     say = (
         "network + ', layers ' + (a + 1) + ' (' + layers[at][a] + ') and ' + (b + 1) + ' (' + layers[at][b]"
-        " + '): Q is '"
-        " + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
+        " + '): Q is ' + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
         " + format(abs(qs[at][a] - qs[at][b]), '.3f') + '; CKA '"
         f" + (length(ckas[at]) ? 'is ' + format(ckas[at][cell], '.3f') : '{MISSING}')"
         " + (length(edges[at]) ? '; of the ' + format(either, ',') + ' edges in either graph, '"
         " + format(both / either, '.0%') + ' are in both.' : '.')"
     )
+    title = "network + ', layers i = ' + (a + 1) + ' and j = ' + (b + 1) + ' of ' + count"
     columns = {"other": "beside layer", "layer": "name", "dq": "|Qi - Qj|", "CKA": "CKA"}
     return (
-        alt.layer(*_panels(), *_edges())
+        alt.layer(*_panels(depth), *_edges())
         .properties(
             name="pairs",
             width="container",
             height=420,
-            title=alt.Title(alt.expr("network")),
+            title=alt.Title(alt.expr(title)),
             description="Two heatmaps over the layers of one network: difference of modularity on the left, 1 minus "
             "linear CKA on the right, dark where two layers differ most. Below, a bar of the edges that the graphs of "
             "one pair of layers share. Controls choose the network and the pair.",
-            usermeta={
-                "say": say,
-                "table": {"mark": "row", "columns": columns},
-                "embedOptions": {"renderer": "canvas"},
-            },
+            usermeta=told(say, "row", columns, most={"layer_first": "count", "layer_second": "count"}),
         )
         .add_params(
-            choice("network", "network ", tables["names"], tables["names"]),
-            slider("first", "layer i ", 1, depth, 1),
-            slider("second", "layer j ", 1, depth, min(4, depth)),
+            choice("network", "network ", tables["names"]),
             *tables_of(tables),
             *(alt.param(name=name, expr=expression) for name, expression in now.items()),
         )
@@ -142,18 +136,18 @@ def _each(**lists: str) -> alt.Chart:
     return alt.Chart(alt.Data(values=[{}])).transform_calculate(**lists).transform_flatten(list(lists))
 
 
-def _panels() -> list[alt.Chart]:
+def _panels(depth: int) -> list[alt.Chart]:
     cells = (
         _each(k="sequence(2 * count * count)")
         .transform_calculate(panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count")
         .transform_calculate(j="datum.k % count", cka="ckas[at][datum.i * count + datum.j]")
         .transform_calculate(dq="abs(qs[at][datum.i] - qs[at][datum.j])")
         .transform_filter("!datum.panel || isValid(datum.cka)")
+        .transform_calculate(first="datum.i + 1", second="datum.j + 1")
         .transform_calculate(different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]")
         .transform_calculate(x=f"{RIGHT} * datum.panel + datum.j / count", y="datum.i / count")
         .transform_calculate(x2="datum.x + 1 / count", y2="datum.y + 1 / count")
-        .transform_calculate(one="(datum.i + 1) + ' ' + layers[at][datum.i]")
-        .transform_calculate(pair="datum.one + ', ' + (datum.j + 1) + ' ' + layers[at][datum.j]")
+        .transform_calculate(pair="datum.first + ' ' + layers[at][datum.i] + ', ' + datum.second + ' ' + layers[at][datum.j]")
         .transform_calculate(CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'")
     )  # fmt: skip
     color = alt.Color(
@@ -171,7 +165,13 @@ def _panels() -> list[alt.Chart]:
     ]
     hover = alt.selection_point(name="hover", fields=["i", "j"], on="pointerover", clear="pointerout", empty=False)
     box = {"x": _X, "x2": "x2:Q", "y": _Y, "y2": "y2:Q"}
-    heat = cells.mark_rect().encode(**box, color=color, tooltip=words).add_params(hover)
+    # Sliders whose signals a click sets as well: Vega-Lite names them by the selection and its fields.
+    pair = alt.selection_point(
+        name="layer", fields=["first", "second"], on="click[datum && datum.first]", clear=False,
+        value=[{"first": 1, "second": min(4, depth)}],
+        bind={"first": slider("layer i ", 1, depth), "second": slider("layer j ", 1, depth)},
+    )  # fmt: skip
+    heat = cells.mark_rect().encode(**box, color=color, tooltip=words).add_params(hover, pair)
     row = (
         cells.transform_filter("!datum.panel && datum.i == a")
         .transform_calculate(other="datum.j + 1", layer="layers[at][datum.j]")
@@ -180,7 +180,7 @@ def _panels() -> list[alt.Chart]:
         .properties(name="row")
     )
     chosen = cells.transform_filter("datum.i == a && datum.j == b")
-    frame = chosen.mark_rect(fillOpacity=0, stroke=PAPER_COLOR, strokeWidth=3).encode(**box)
+    frame = chosen.mark_rect(fillOpacity=0, stroke=HERE, strokeWidth=3).encode(**box)
 
     # Where a stage ends, over each panel: a line across and one upwards.
     ends = (

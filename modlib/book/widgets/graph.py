@@ -65,8 +65,9 @@ def explore_graph(
         raise ValueError(f"graph has {n} nodes; at most {MOST_IMAGES} can be explored by hand. Take fewer images")
     layouts = [_layouts(positions, len(graph), n)]
     versions = {"clean": (graph, images)}
-    if labels.max() >= len(images.classes):
-        raise ValueError(f"images must name each class: label {labels.max()} needs {labels.max() + 1} names; got {len(images.classes)}")
+    least, names = labels.max() + 1, len(images.classes)
+    if names < least:
+        raise ValueError(f"images must name each class: label {labels.max()} needs {least} names; got {names}")
     if attacked is not None:
         other, other_images, other_positions = attacked
         if other.layers != graph.layers or (other.graphs[0].n, other.graphs[0].k) != (n, reach):
@@ -109,9 +110,8 @@ def _predictions(predicted, versions: int, n: int, classes: int) -> np.ndarray:
     guesses = np.asarray(predicted)
     guesses = guesses[None] if guesses.ndim == 1 else guesses
     if guesses.shape != (versions, n) or guesses.dtype.kind not in "iu" or guesses.min() < 0 or guesses.max() >= classes:
-        raise ValueError(
-            f"predicted must be a class, 0..{classes - 1}, for each of {n} images" + ", before and after the attack" * (versions > 1)
-        )
+        twice = ", before and after the attack" if versions > 1 else ""
+        raise ValueError(f"predicted must be a class, 0..{classes - 1}, for each of {n} images{twice}")
     return guesses
 
 
