@@ -57,7 +57,7 @@ window.bookAddress = (function () {
   function settle() {
     const [visit] = performance.getEntriesByType("navigation");
     if (!(location.hash || location.search) || (visit && visit.type !== "navigate")) return; // a page that is reloaded stays
-    const watch = new ResizeObserver(() => (figure || section() || null)?.scrollIntoView());
+    const watch = new ResizeObserver(() => (figure || section() || null)?.scrollIntoView({ behavior: "instant" }));
     const leave = () => watch.disconnect();
     for (const move of ["wheel", "touchstart", "pointerdown", "keydown"]) {
       addEventListener(move, leave, { once: true, passive: true });

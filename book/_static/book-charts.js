@@ -52,11 +52,12 @@
   // The controls of a chart, and where the value of each stands in the specification: a variable, or a field of a
   // selection, whose control Vega-Lite names by both.
   function bound(spec) {
-    return (spec.params || []).flatMap((param) => {
+    const found = (spec.params || []).flatMap((param) => {
       if (!param.bind) return [];
       if (!param.select) return "value" in param ? [{ name: param.name, bind: param.bind, at: param, key: "value" }] : [];
       return Object.entries(param.bind).map(([key, bind]) => ({ name: `${param.name}_${key}`, bind, at: param.value[0], key }));
     });
+    return [...found.filter(({ bind }) => bind.options), ...found.filter(({ bind }) => !bind.options)]; // menus first
   }
 
   // An address may ask for what a control does not offer.
@@ -86,12 +87,16 @@
       ast: true, // expressions are interpreted: the page lets nobody compile any
       theme: dark ? "dark" : undefined,
       tooltip: { theme: dark ? "dark" : "light" },
-      config: { background: "transparent", axis: dark ? { gridColor: "#444" } : {} },
+      config: {
+        background: "transparent",
+        axis: { labelFontSize: 12, titleFontSize: 13, ...(dark ? { gridColor: "#444" } : {}) },
+        legend: { labelFontSize: 12, titleFontSize: 12 },
+      },
     });
     chart.finalize = drawn.finalize;
     Object.entries(chart.setting).forEach(([name, value]) => drawn.view.signal(name, value));
     await drawn.view.runAsync();
-    chart.picture.querySelectorAll(".vega-bind").forEach((row) => name(row));
+    arrange(chart);
     controls(chart).forEach((control) => {
       if (control.type === "range") tellValue(drawn.view, control, chart.most[control.name] && `most_${control.name}`);
     });
@@ -108,6 +113,15 @@
     );
     chart.view = drawn.view; // set last: a chart with a view is ready to use
     chart.table?.fill();
+  }
+
+  // Vega-Lite writes the controls of a selection first, and backwards.
+  function arrange(chart) {
+    const rows = chart.picture.querySelectorAll(".vega-bind");
+    const place = (row) => chart.bound.findIndex(({ name }) => row.querySelector(`[name="${name}"]`));
+    const sorted = [...rows].sort((a, b) => place(a) - place(b));
+    rows[0]?.parentElement.append(...sorted);
+    rows.forEach(name);
   }
 
   // Vega puts a control and its value into one label: name the control alone.

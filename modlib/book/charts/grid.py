@@ -109,7 +109,8 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
         scale=alt.Scale(domain=[0, len(DATASETS)], nice=False),
         axis=alt.Axis(
             orient="top", values=[i + 0.5 for i in range(len(DATASETS))], labelExpr="columns[floor(datum.value)]",
-            labelFontWeight="bold", labelOverlap=False, grid=False, ticks=False, domain=False,
+            labelFontWeight="bold", labelFontSize=11, labelPadding=18, labelLineHeight=12, labelOverlap=False, grid=False,
+            ticks=False, domain=False,
         ),
     )  # fmt: skip
     y = alt.Y(

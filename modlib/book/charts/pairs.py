@@ -167,7 +167,7 @@ def _panels(depth: int) -> list[alt.Chart]:
     box = {"x": _X, "x2": "x2:Q", "y": _Y, "y2": "y2:Q"}
     # Sliders whose signals a click sets as well: Vega-Lite names them by the selection and its fields.
     pair = alt.selection_point(
-        name="layer", fields=["first", "second"], on="click[datum && datum.first]", clear=False,
+        name="layer", fields=["first", "second"], on="click[event.item && event.item.datum && event.item.datum.first]", clear=False,
         value=[{"first": 1, "second": min(4, depth)}],
         bind={"first": slider("layer i ", 1, depth), "second": slider("layer j ", 1, depth)},
     )  # fmt: skip

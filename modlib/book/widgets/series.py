@@ -72,7 +72,7 @@ def _training(result: Result) -> tuple[dict, tuple]:
         "n": [settings["n"]], "k": [settings["k"]], "epochs": coords["epoch"], "layers": coords["layer"],
         "readings": {"conv": list(range(len(coords["layer"])))},
     }  # fmt: skip
-    return series | spread(result["q"][None]) | {"words": {key: f"after each of {epochs} epochs of training"}}, ()
+    return series | spread(result["q"][None]) | {"words": {key: f"in training, {epochs} epochs"}}, ()
 
 
 def _head(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
