@@ -30,6 +30,7 @@
     const picture = element("div", { class: "book-chart-picture" }, box);
     const chart = { box, picture, spec: {}, bound: [], setting: {}, view: null, drawn: null };
     charts.push(chart);
+    tapsPoint(picture);
     chart.spec = JSON.parse(box.querySelector("script").textContent);
     const { name, usermeta = {} } = chart.spec;
     if (usermeta.say) {
@@ -47,6 +48,18 @@
     chart.write = name ? window.bookAddress.writer(name, saved) : () => {};
     if (name) window.bookAddress.aim(name, box);
     if (usermeta.table) chart.table = table(chart, usermeta.table);
+  }
+
+  // A tap does what a hover does, and stays: Vega looks for what lies under a pointer only while one moves.
+  function tapsPoint(picture) {
+    const move = (event) => {
+      if (event.pointerType !== "touch") return;
+      const { clientX, clientY } = event;
+      ["pointermove", "pointerdown"].forEach((type) => {
+        event.target.dispatchEvent(new PointerEvent(type, { clientX, clientY, pointerType: "mouse", bubbles: true }));
+      });
+    };
+    picture.addEventListener("click", move, true);
   }
 
   // The controls of a chart, and where the value of each stands in the specification: a variable, or a field of a
@@ -99,9 +112,6 @@
     arrange(chart);
     controls(chart).forEach((control) => {
       if (control.type === "range") tellValue(drawn.view, control, chart.most[control.name] && `most_${control.name}`);
-    });
-    drawn.view.addEventListener("click", (event, item) => {
-      if (item && item.tooltip) drawn.view.tooltip()(drawn.view, event, item, item.tooltip); // a tap tells, too
     });
     tellSentence(chart, drawn.view);
     Object.keys(chart.setting).forEach((name) =>
