@@ -93,12 +93,12 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     """Everything that the grid draws; a transform that depends on a control writes to a field of its own."""
     base = (
         alt.Chart(alt.Data(values=panels))
-        .transform_calculate(series="datum[weights]")
-        .transform_calculate(ni="datum.series ? indexof(datum.series.n, n) : -1")
-        .transform_calculate(ki="datum.series ? indexof(datum.series.k, k) : -1")
-        .transform_calculate(found="datum.ni >= 0 && datum.ki >= 0")
-        .transform_calculate(count="datum.series ? length(datum.series[reading]) : 0")
-    )
+        .transform_calculate(
+            series="datum[weights]", ni="datum.series ? indexof(datum.series.n, n) : -1",
+            ki="datum.series ? indexof(datum.series.k, k) : -1", found="datum.ni >= 0 && datum.ki >= 0",
+            count="datum.series ? length(datum.series[reading]) : 0",
+        )
+    )  # fmt: skip
 
     def across(count: str) -> str:
         return f"datum.x0 + 0.92 * (datum.depth - 1) / max(1, datum.{count} - 1)"
@@ -135,10 +135,11 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
         base.transform_filter("datum.found")
         .transform_calculate(layer="datum.series[reading]", depth="sequence(1, datum.count + 1)")
         .transform_flatten(["layer", "depth"])
-        .transform_calculate(Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}")
-        .transform_calculate(x=across("count"), y="datum.y0 + datum.Q", curve="'ours'")
-        .transform_calculate(low="datum.y - datum.spread", high="datum.y + datum.spread")
-    )
+        .transform_calculate(
+            Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
+            x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
+        )
+    )  # fmt: skip
     words = [*panel, alt.Tooltip("depth:Q", title="layer"), alt.Tooltip("Q:Q", format=".3f")]
     band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
     line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
@@ -158,9 +159,7 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
         placed = base.transform_filter(chosen).transform_calculate(x="datum.x0", y=f"datum.y0 + {height}", words=words)
         return placed.mark_text(align="left", fontSize=10, color=INK, **style).encode(x=x, y=y, text="words:N")
 
-    accuracy = (
-        "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
-    )
+    accuracy = "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
     label = text(1.08, f"datum.network + ({accuracy})", fontWeight="bold")
     missing = "datum.series ? 'not at this N, k' : 'not measured'"
     missing = text(0.87, missing, "!datum.found", fontStyle="italic")
@@ -170,8 +169,7 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
 
 def _packed(record: Result) -> dict:
     """Mean and spread over the draws, flat over N, k and layers; which layers each reading takes."""
-    coords = record.coords
-    dims = record.values["q"]["dims"]
+    coords, dims = record.coords, record.values["q"]["dims"]
     q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
     mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))
     packed = {"n": coords["n"], "k": coords["k"], "layers": len(coords["layer"]), "mean": mean, "std": std}
