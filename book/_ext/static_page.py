@@ -90,7 +90,7 @@ POLICY = (
     "style-src 'self' file: 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self' file:"
 )
 HEAD = f"""<meta http-equiv="Content-Security-Policy" content="{POLICY}" />
-<noscript><style>.book-still {{ display: block; }}</style></noscript>
+<noscript><style>.book-still {{ display: block; }} .book-chart {{ display: none; }}</style></noscript>
 """
 
 
