@@ -1,8 +1,11 @@
 """The sentences for bad input that several rooms share."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
+from numbers import Real
+from pathlib import Path
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -35,6 +38,26 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
     if not fits:
         raise ValueError(f"{name} must be a whole number {bounds}; got {name}={value!r} {of}".rstrip())
     return int(value)
+
+
+def number(name: str, value: object, low: float = 0, high: float = math.inf) -> float:
+    """``value`` as a float within [low, high], or a sentence that says what came.
+
+    >>> number("max_minutes", "soon")
+    Traceback (most recent call last):
+    ValueError: max_minutes must be a number of at least 0; got max_minutes='soon'
+    """
+    if isinstance(value, Real) and low <= value <= high:
+        return float(value)
+    bounds = f"of at least {low}" if high == math.inf else f"in {low}..{high}"
+    raise ValueError(f"{name} must be a number {bounds}; got {name}={value!r}")
+
+
+def path(name: str, value: object) -> Path:
+    """``value`` as the path of a file, or a sentence that says what came."""
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"{name} must be the path of a file; got {name}={value!r}")
+    return Path(value)
 
 
 def size_in_bytes(value: int | str) -> int:
