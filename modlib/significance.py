@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import permutation_test, rankdata, zscore
 
-from modlib._checks import whole_number
-from modlib.graph import DynamicGraph
+from modlib._checks import number, whole_number
+from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, edges, modularity
 
 CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result
@@ -44,7 +44,7 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     total, classes = weight.sum(), labels.max() + 1
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     parts = []
     for rows in _chunks(whole_number("repeats", repeats, 1), len(source) + n):
         permuted = rng.permuted(np.tile(labels, (rows, 1)), axis=1)
@@ -129,6 +129,8 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     """
     if isinstance(graph, DynamicGraph):
         return np.array([subsamples(snapshot, labels, k, size, repeats, seed) for snapshot in graph.graphs])
+    if not isinstance(graph, KnnGraph):
+        raise ValueError(f"graph must be a KnnGraph or a DynamicGraph, with lists of neighbours; got {type(graph).__name__}")
     n, labels = graph.n, check_labels(labels, graph.n)
     k = whole_number("k", k, 1, graph.k, f"for a graph with {graph.k} neighbours a node")
     size = whole_number("size", n // 2 if size is None else size, k + 1, n, f"for N={n} samples and k={k}")
@@ -137,7 +139,7 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     of_class = np.eye(labels.max() + 1)[labels]
     same = labels[graph.neighbors] == labels[:, None]
     sums = np.column_stack([same.ravel(), of_class[graph.neighbors.ravel()]])  # of an edge: inside?, class it ends in
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     parts = []
     for rows in _chunks(whole_number("repeats", repeats, 1), graph.neighbors.size):
         member = rng.permuted(np.tile(np.arange(n) < size, (rows, 1)), axis=1)
@@ -181,7 +183,7 @@ def confidence_interval(
     >>> bool(low < modularity(graph.nearest(3), images.y)[0] < high)
     True
     """
-    if not 0 < level < 1:
+    if not 0 < number("level", level, 0, 1) < 1:
         raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
     q = subsamples(graph, labels, k, None, repeats, seed)
     whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)
