@@ -9,17 +9,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: env book test lint check-book pairs clean
+.PHONY: env book test lint check-book check-package pairs hashes clean
 .DEFAULT_GOAL := book
 
 env: $(READY)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-hashes.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "The book needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes --no-deps --requirement requirements-hashes.txt
 	$(PIP) install --quiet --requirement requirements.txt
-	$(PIP) install --quiet --no-deps --editable .
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # --all: every page is written, so that a warning is given each time and not only the first.
@@ -37,9 +38,22 @@ lint: $(READY)
 check-book: $(READY)
 	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py tests/test_jupyter.py
 
-# Write each notebook's .ipynb from its .md, which is the source.
+# Build wheel and sdist, install the one and run tests from the other.
+check-package: $(READY)
+	$(BIN)/python .ci/check_package.py
+
+# Write each notebook's .ipynb from its .md, which is the source: as JupyterLab and Colab show it.
 pairs: $(READY)
-	$(BIN)/jupytext --update --to ipynb notebooks/*.md
+	$(BIN)/python book/_ext/editions.py notebooks/*.md
+
+# Write requirements-hashes.txt after a version in requirements.txt changed.
+hashes:
+	$(PYTHON) -m venv _build/tools && _build/tools/bin/pip install --quiet pip-tools
+	sed -n '/^[A-Za-z]/{/^torch/!p}' requirements.txt > _build/pinned.in
+	sed '/^[^#]/,$$d' requirements-hashes.txt > _build/hashes.txt
+	_build/tools/bin/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe --no-emit-index-url \
+		--no-emit-find-links --strip-extras --no-config --output-file - _build/pinned.in >> _build/hashes.txt
+	mv _build/hashes.txt requirements-hashes.txt
 
 clean:
 	rm -rf _build

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,12 +214,13 @@ def again(path: Path, what: str) -> None:
         found = {(i, j): _alone(record.coords["network"][i], record.coords["n"][j], ["curve"])}
     else:
         raise SystemExit(f"{path} has no part {what!r}; it has {', '.join([*COMPARISONS, *sizes])}")
+    changed = {}
     for where, values in found.items():
         for key, value in values.items():
-            data = record[key].astype(float)
+            data = changed.setdefault(key, record[key].astype(float))
             data[where] = value
-            record.values[key]["data"] = data.round(6).tolist()
-    write_result(record, path)
+    changed = {key: {**record.values[key], "data": data.round(6).tolist()} for key, data in changed.items()}
+    write_result(replace(record, values=record.values | changed), path)
 
 
 def part(what: str, name: str, n: int) -> dict:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -12,11 +11,15 @@ from torch import nn
 
 import modlib
 from modlib import data, models, pruning, results, training, zoo
+from modlib._checks import room_for, unknown
+from modlib._tensors import usable
 from modlib.campaign import embed as embedding
 from modlib.campaign import figures
 from modlib.campaign.reproduce import reproduce as steps_of
+from modlib.cost import accuracy, cost, seconds
 from modlib.curves import curve_of
 from modlib.data.datasets import DATASETS, SPLITS
+from modlib.models.sources import SOURCES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS)}")]
@@ -27,10 +30,7 @@ Size = Annotated[
     int | None,
     typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224"),
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="a safetensors file of weights, or keras for those of ImageNet's resnet50; by default the embedded ones"),
-]
+Weights = Annotated[Path | None, typer.Option(help=f"a safetensors file, or one of {', '.join(SOURCES)} [default: embedded ones]")]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
 Epochs = Annotated[int | None, typer.Option(help="another number of epochs than the recipe's")]
@@ -68,7 +68,9 @@ def curve(
 
     Example: `python -m modlib curve resnet20 --n 1000 --k 5 --plot curve.png`
     """
-    where = _device(device)
+    _target(plot, "--plot", ("png", "svg", "pdf"))
+    _target(json, "--json")
+    where = usable(device)
     network, images = _open(model, dataset, weights, size, n=n, seed=seed, split=split)
     network.to(where)
     names = modlib.layer_names(network, layers) if layers in ("conv", "relu") else layers.split(",")
@@ -82,18 +84,12 @@ def curve(
     if plot:
         from modlib import plots
 
+        plot.parent.mkdir(parents=True, exist_ok=True)
         plots.plot_curve({model: measured}, title=f"{model} on {images.name}").figure.savefig(plot, dpi=150, bbox_inches="tight")
     if json:
-        settings = {
-            "model": model,
-            "dataset": images.name,
-            "n": n,
-            "k": k,
-            "layers": layers,
-            "seed": seed,
-            "size": images.x.shape[-1],
-        }
-        settings["weights"] = weights.name if weights else "embedded" if dataset in SPLITS else "torchvision"
+        settings = {"model": model, "dataset": images.name, "n": n, "k": k, "layers": layers, "seed": seed}
+        source = weights.name if weights else "embedded" if dataset in SPLITS else "torchvision"
+        settings |= {"size": images.x.shape[-1], "weights": source}
         coords = {"layer": measured.layers, "class": images.classes[: measured.per_class.shape[1]]}
         values = {"q": (["layer"], measured.q), "per_class": (["layer", "class"], measured.per_class)}
         results.write_result(results.measurement("curve", settings, coords, values, where), json)
@@ -118,7 +114,7 @@ def train(
     Example: `python -m modlib train resnet20 --recipe fast --max-minutes 30`
     """
     result = training.train(
-        model, dataset, recipe, folder=folder, epochs=epochs, batch_size=batch_size, seed=seed, device=_device(device),
+        model, dataset, recipe, folder=folder, epochs=epochs, batch_size=batch_size, seed=seed, device=usable(device),
         max_minutes=max_minutes, progress=True,
     )  # fmt: skip
     done, of = len(result.coords["epoch"]), result.settings["epochs"]
@@ -149,7 +145,8 @@ def prune(
 
     Example: `python -m modlib prune resnet20 --output shorter.safetensors`
     """
-    where = _device(device)
+    _target(output, "--output")
+    where = usable(device)
     if epochs is not None and dataset not in SPLITS:
         raise ValueError(
             f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out"
@@ -171,10 +168,10 @@ def prune(
     shape = images.x.shape[1:]
     table = Table("", "layers", "MACs (M)", "parameters (M)", "ms an image", f"accuracy on {len(images):,} images (%)")
     for label, net in {"whole": network, "pruned": shorter}.items():
-        cost = pruning.cost(net, shape)
-        right = f"{training.accuracy(net, images):.2f}" if dataset in SPLITS else ""
-        time = f"{1000 * pruning.seconds(net, shape):.3f}"
-        table.add_row(label, f"{len(modlib.layer_names(net))}", f"{cost.macs / 1e6:.1f}", f"{cost.params / 1e6:.3f}", time, right)
+        price = cost(net, shape)
+        right = f"{accuracy(net, images):.2f}" if dataset in SPLITS else ""
+        time = f"{1000 * seconds(net, shape):.3f}"
+        table.add_row(label, f"{len(modlib.layer_names(net))}", f"{price.macs / 1e6:.1f}", f"{price.params / 1e6:.3f}", time, right)
     Console().print(table)
     if epochs is not None:
         folder = folder or Path(f"runs/{model}-{dataset}-pruned")
@@ -183,6 +180,7 @@ def prune(
         if output:
             shorter = zoo.load_model(model, dataset, weights=folder / "model.safetensors")
     if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
         typer.echo(zoo.save_model(shorter, output))
 
 
@@ -204,14 +202,14 @@ def fetch_data(
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
     if dataset not in SPLITS:
-        raise modlib._checks.unknown("dataset", dataset, SPLITS)
+        raise unknown("dataset", dataset, SPLITS)
     for path in data.store(dataset, door, archive):
         typer.echo(path)
 
 
 @app.command()
 def reproduce(
-    figure: Annotated[str, typer.Argument(help=f"one of {', '.join(figures.FIGURES)}")],
+    figure: Annotated[str, typer.Argument(help=f"one of {', '.join(figures.FIGURES)}; or all, by its own recipes")],
     models: Annotated[str | None, typer.Option(help="only these networks, with commas between")] = None,
     datasets: Annotated[str | None, typer.Option(help="only these datasets, with commas between")] = None,
     variants: Annotated[str | None, typer.Option(help="only these measurements of each network, with commas between")] = None,
@@ -226,6 +224,7 @@ def reproduce(
     images: Annotated[Path | None, typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
+    weights: Annotated[str | None, typer.Option(help="for fig4: networks that others trained, such as akamaster")] = None,
     jobs: Annotated[int, typer.Option(help="units measured at the same time, each in a process of its own")] = 1,
     backend: Annotated[str | None, typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="address of the Dask scheduler")] = None,
@@ -236,20 +235,20 @@ def reproduce(
     the same command goes on. What cannot be done is reported and left for another time. Several at a time: --jobs, or
     --backend dask --scheduler ADDRESS for workers on many machines that share the folders.
 
-    Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`
+    Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`. With `all` in place of the figure, everything that
+    is missing yet, in order of what it tells.
     """
+    only = (None if names is None else names.split(",") for names in (models, datasets, variants))
     steps = steps_of(
-        figure, *(names and names.split(",") for names in (models, datasets, variants)), recipe=recipe, epochs=epochs,
-        tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=_device(device), max_minutes=max_minutes,
-        scale=scale, images=images,
-        runs=runs, out=out, progress=True, jobs=jobs, backend=backend, scheduler=scheduler,
+        figure, *only, recipe=recipe, epochs=epochs, tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=device,
+        max_minutes=max_minutes, scale=scale, images=images, weights=weights, runs=runs, out=out, progress=True, jobs=jobs,
+        backend=backend, scheduler=scheduler,
     )  # fmt: skip
     failed = False
     for step in steps:
         failed = failed or step.state == "failed"
         typer.echo(str(step))
-    if failed:
-        raise typer.Exit(1)
+    raise typer.Exit(failed)
 
 
 @app.command(hidden=True)
@@ -260,13 +259,15 @@ def embed(run: Annotated[Path, typer.Argument(help="folder of a finished trainin
     typer.echo(f"{run.name} as {result.settings['precision']}: {before:.2f} % before, {after:.2f} % after")
 
 
-def _device(name: str) -> torch.device:
-    """The device, or a sentence if torch does not have it."""
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return torch.device(name)
+def _target(path: Path | None, option: str, kinds: tuple[str, ...] = ()) -> None:
+    """Refuse a file that cannot be written, before the work that is to go into it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; name a file in it")
+    if kinds and path.suffix.lstrip(".").lower() not in kinds:
+        raise ValueError(f"{option} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
+    room_for(path.parent)
 
 
 def _open(model: str, dataset: str, weights: Path | None, size: int | None, **which) -> tuple[nn.Module, data.Images]:
@@ -284,7 +285,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, MemoryError, ArithmeticError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {str(error) or 'there is not enough memory'}", err=True)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == 130:  # how typer answers an interrupt

@@ -20,8 +20,9 @@ def paper_values(figure: str) -> dict:
     9
     """
     figures = json.loads((ASSETS / "paper-curves.json").read_text())
-    if figure not in figures:
-        raise unknown("figure", figure, [name for name in figures if name != "about"])
+    known = [name for name in figures if name != "about"]
+    if figure not in known:
+        raise unknown("figure", figure, known)
     return figures[figure]
 
 
@@ -31,4 +32,6 @@ def figure_name(figure: str) -> str:
     >>> figure_name("fig7b_k") == "Fig.\N{NO-BREAK SPACE}7b"
     True
     """
+    if not isinstance(figure, str):
+        raise ValueError(f"figure must be a name such as 'fig4'; got {figure!r:.80}")
     return figure.split("_")[0].replace("fig", "Fig.\N{NO-BREAK SPACE}").replace("table", "Table\N{NO-BREAK SPACE}")

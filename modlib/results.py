@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 import warnings
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modlib._checks import unknown
+from modlib._checks import as_path, labelled_arrays, unknown
+from modlib._moved import forward
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
 from modlib.paper import PAPER_N, K
@@ -24,6 +26,7 @@ from modlib.paper import PAPER_N, K
 FOLDER = ASSETS / "results"
 FORMAT = 1
 EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what every record must say of its making
+__getattr__ = forward(__name__)  # what older versions had here
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,15 @@ class Result:
         (2,)
         """
         array, dims = self[name], self.values[name]["dims"]
-        for dim in labels:
-            if dim not in dims:
-                raise unknown(f"dimension of {name!r}", dim, dims)
-        for axis, dim in reversed([*enumerate(dims)]):
-            if dim not in labels:
-                continue
+        if others := [dim for dim in labels if dim not in dims]:
+            raise unknown(f"dimension of {name!r}", others[0], dims)
+        for axis, dim in reversed([(axis, dim) for axis, dim in enumerate(dims) if dim in labels]):
             wanted, known = labels[dim], self.coords[dim]
-            for label in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
+            many = isinstance(wanted, (list, tuple))
+            for label in wanted if many else [wanted]:
                 if label not in known:
                     raise ValueError(f"{dim}={label!r} was not measured in this {self.experiment}; it has {known}")
-            if isinstance(wanted, (list, tuple)):
-                array = array.take([known.index(label) for label in wanted], axis)
-            else:
-                array = array.take(known.index(wanted), axis)
+            array = array.take([known.index(label) for label in wanted] if many else known.index(wanted), axis)
         return array
 
     def curve(self, n: int | None = None, k: int = K, at: str = "conv") -> CurveDraws:
@@ -95,6 +93,8 @@ class Result:
         >>> record.curve().q.shape
         (5, 10)
         """
+        if at not in ("conv", "relu"):
+            raise unknown("reading of a layer (at)", at, ["conv", "relu"])
         n, layers = n or PAPER_N.get(self.settings["dataset"], 500), self.coords[at]
         return CurveDraws(tuple(layers), self.at("q", n=n, k=k, layer=layers), k, n)
 
@@ -123,34 +123,26 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
     >>> measurement("curve", {"k": 3}, {"layer": ["a", "b"]}, {"q": (["layer"], [0.1, 0.4])}).table("q")["q"].tolist()
     [0.1, 0.4]
     """
-    coords = {name: [_plain(label) for label in labels] for name, labels in coords.items()}
+    if not all(isinstance(each, dict) for each in (settings, coords, values)):
+        raise ValueError("settings, coords and values must be dicts, such as {'k': 3}, {'layer': ['a']}, {'q': (['layer'], [0.1])}")
+    coords = _plain({name: list(labels) for name, labels in coords.items()})
     stored = {}
     for name, (dims, data) in values.items():
         array = np.asarray(data)
-        shape = tuple(len(coords[dim]) for dim in dims)
-        if array.shape != shape:
-            raise ValueError(f"value {name!r} must have the shape {shape} of its dims {tuple(dims)}; got {array.shape}")
-        if array.dtype.kind == "f":
-            if not np.isfinite(array).all():
-                raise ValueError(f"value {name!r} must be finite; what was not measured is left out, not recorded as NaN")
-            array = np.round(array.astype(float), 6)
-        stored[name] = {"dims": list(dims), "data": array.tolist()}
-    made = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(),
-        "device": _device_name(torch.device(device)),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "modlib": _version(),
-    }
+        stored[name] = {"dims": list(dims), "data": (array.astype(float).round(6) if array.dtype.kind == "f" else array).tolist()}
+    labelled_arrays(coords, stored)
+    now, where = datetime.now(UTC).isoformat(timespec="seconds"), _device_name(torch.device(device))
+    made = {"date": now, "command": _command(), "device": where, "threads": torch.get_num_threads()}
+    made |= {"python": platform.python_version(), "torch": torch.__version__, "modlib": _version()}
     return Result(experiment, _plain(settings), coords, stored, _plain({**made, **evidence}))
 
 
 def write_result(result: Result, path: str | Path) -> Path:
     """Write a result as JSON, one coordinate or value a line, all or nothing."""
+    if not isinstance(result, Result):
+        raise ValueError(f"result must be a Result; got {type(result).__name__}")
     fields = [f"{json.dumps(name)}: {_lines(content)}" for name, content in asdict(result).items()]
-    path = Path(path)
+    path = as_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("{\n" + ",\n".join(fields) + "\n}\n").encode())
     return path
@@ -163,18 +155,32 @@ def read_result(path: str | Path) -> Result:
         OSError: if there is no such file.
         ValueError: if it is not a whole result of this format; the sentence says what is wrong.
     """
+    path = as_path("path", path)
+    wrong = f"{path} is not a recorded result"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{wrong}: it is no file")
     try:
-        content = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a recorded result: no JSON at line {error.lineno}") from None
-    fields = Result.__dataclass_fields__
-    missing = [f for f in fields if f not in content] if isinstance(content, dict) else list(fields)
-    missing += [f"evidence.{f}" for f in EVIDENCE if not missing and f not in content["evidence"]]
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:  # no text, brackets without end, a number of thousands of digits
+        where = f"at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else f"({error})"
+        raise ValueError(f"{wrong}: no JSON {where}") from None
+    content = content if isinstance(content, dict) else {}
+    missing = [field for field in Result.__dataclass_fields__ if field not in content]
+    if not missing:
+        evidence = content["evidence"]
+        missing = [f"evidence.{key}" for key in EVIDENCE if not isinstance(evidence, dict) or type(evidence.get(key)) is not str]
     if missing:
-        raise ValueError(f"{path} is not a recorded result: it lacks {', '.join(missing)}. Measure it again")
-    if content["format"] != FORMAT:
+        raise ValueError(f"{wrong}: it lacks {', '.join(missing)}. Measure it again")
+    if type(content["format"]) is not int or content["format"] != FORMAT:
         raise ValueError(f"{path} has format {content['format']}; this modlib reads {FORMAT}. Measure again or change modlib")
-    return Result(**{f: content[f] for f in fields})
+    for field, kind in {"experiment": str, "settings": dict, "coords": dict, "values": dict}.items():
+        if not isinstance(content[field], kind):
+            raise ValueError(f"{wrong}: its {field} must be a {kind.__name__}. Measure it again")
+    try:
+        labelled_arrays(content["coords"], content["values"])
+    except ValueError as error:
+        raise ValueError(f"{wrong}: {error}. Measure it again") from None
+    return Result(**{field: content[field] for field in Result.__dataclass_fields__})
 
 
 class Records:
@@ -193,18 +199,20 @@ class Records:
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
-        """All records of some folders, by name; of two files of the same name that of the later folder counts.
+        """All records of some folders, by name; those of networks that others trained come last, lest they be taken for ours.
 
-        JSON that is no recorded result, or of another format, is named in a warning and left out.
+        Of two files of one name that of the later folder counts. JSON that is no recorded result, or of another format, is named in
+        a warning and left alone.
         """
-        paths = {path.relative_to(folder): path for folder in map(Path, folders) for path in folder.rglob("*.json")}
+        folders = [as_path("folder", folder) for folder in folders]
+        paths = {path.relative_to(folder): path for folder in folders for path in folder.rglob("*.json")}
         results = []
         for name in sorted(paths):
             try:
                 results.append(read_result(paths[name]))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
-        return cls(results)
+        return cls(sorted(results, key=lambda r: r.settings.get("weights", "trained") not in ("trained", "untrained")))
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
@@ -214,17 +222,14 @@ class Records:
 
     def find(self, experiment: str | None = None, **settings) -> list[Result]:
         """Those of an experiment whose settings are as given; an empty list if it was not measured."""
-        wanted = _plain(settings)
-        return [
-            r for r in self.results
-            if experiment in (None, r.experiment) and all(r.settings.get(key) == value for key, value in wanted.items())
-        ]  # fmt: skip
+        of = [r for r in self.results if experiment in (None, r.experiment)]
+        return [r for r in of if all(r.settings.get(key) == value for key, value in _plain(settings).items())]
 
     def best(self, experiment: str, model: str, dataset: str, **settings) -> Result | None:
-        """The record of a network to set beside the paper's: trained by its recipe if there is one, and longest."""
+        """The record of a network to set beside the paper's: of our training, by its recipe if there is one, and longest."""
         found = self.find(experiment, model=model, dataset=dataset, **settings)
         found = [r for r in found if r.settings.get("scale", "full") == "full" and "stages" not in r.settings]  # no trial, whole
-        return max(found, key=_telling, default=None)
+        return max(found, key=lambda r: (r.settings.get("weights", "trained") == "trained", _telling(r)), default=None)
 
     def table(self, value: str, experiment: str | None = None, **settings) -> pd.DataFrame:
         """One value of every matching result as a tidy table: settings and dimensions as columns."""
@@ -232,9 +237,12 @@ class Records:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[value])
 
 
+STUDIES = ("unsmoothed", "decayed")  # recipes that vary another one to see what of it matters: never the one to show
+
+
 def _telling(result: Result) -> tuple:
     s = result.settings  # (an untrained network has none of these)
-    return s.get("recipe") == "paper", s.get("epochs", 0), s.get("tune_epochs", 0)
+    return s.get("recipe") == "paper", s.get("recipe") not in STUDIES, s.get("epochs", 0), s.get("tune_epochs", 0)
 
 
 def find_results(experiment: str | None = None, folder: str | Path | None = None, **settings) -> list[Result]:
@@ -248,12 +256,12 @@ def find_results(experiment: str | None = None, folder: str | Path | None = None
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    return Records.read(folder or FOLDER).find(experiment, **settings)
+    return Records.read(FOLDER if folder is None else folder).find(experiment, **settings)
 
 
 def results_table(value: str, experiment: str | None = None, folder: str | Path | None = None, **settings) -> pd.DataFrame:
     """One value of every matching recorded result as a tidy table: settings and dimensions as columns."""
-    return Records.read(folder or FOLDER).table(value, experiment, **settings)
+    return Records.read(FOLDER if folder is None else folder).table(value, experiment, **settings)
 
 
 def _lines(content) -> str:
@@ -281,16 +289,12 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
+    names = re.findall(r"(?m)^model name\s*:\s*(.*?)\s*$", info.read_text() if info.exists() else "")
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _version() -> str:
     try:
-        return version("modlib")
+        return version("graph-modularity")  # (of modlib the package index has another)
     except PackageNotFoundError:
         return "uninstalled"

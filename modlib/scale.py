@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from modlib._checks import unknown
+from modlib._moved import forward
 
 SCALES = ("smoke", "book", "full")  # seconds, on fewer samples; the default; records measured live, on a GPU
+__getattr__ = forward(__name__)  # what older versions had here
 
 
 def scale() -> str:

@@ -1,6 +1,10 @@
 """Campaigns: the whole way at tiny size; nothing is done twice; what fails or does not fit the time is told."""
 
+import os
+import signal
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from modlib.campaign import networks as campaign
 from modlib.campaign import pruning as section5
 from modlib.campaign import reproduce as experiments
 from modlib.campaign.curves import measure_curves
-from modlib.campaign.figures import FIGURES
+from modlib.campaign.figures import FIGURES, Task
 from modlib.campaign.networks import SCALES, Scale
 from modlib.campaign.reproduce import reproduce
 from modlib.models import build_model
@@ -132,7 +136,7 @@ def test_out_of_time_goes_on_later(go, monkeypatch):
     assert go("fig4", max_minutes=0) == [("resnet20", "cifar10", "out of time")]
     monkeypatch.setitem(SCALES, "smoke", Scale((20,), (1, 3), 2, epochs=2, images=60))
     whole, ticks = training.time.monotonic, iter(range(0, 10**6, 50))
-    monkeypatch.setattr(training.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(ticks))  # the clock of training alone
     assert go("fig4", max_minutes=2) == [("resnet20", "cifar10", "out of time")]
     assert go.steps[0].note == "trained 1 of 2 epochs"
     monkeypatch.setattr(training.time, "monotonic", whole)
@@ -140,9 +144,17 @@ def test_out_of_time_goes_on_later(go, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("no host"), MemoryError("batch_size=128 does not fit"), FloatingPointError("no longer finite")]
+    "error, says",
+    [
+        (OSError("no host"), "no host"),
+        (MemoryError("batch_size=128 does not fit"), "batch_size=128 does not fit"),
+        (FloatingPointError("no longer finite"), "no longer finite"),
+        (MemoryError(), "MemoryError: "),
+        (RuntimeError("CUDNN_STATUS_EXECUTION_FAILED"), "RuntimeError: CUDNN_STATUS_EXECUTION_FAILED"),
+        (KeyError("q"), "KeyError: 'q'"),
+    ],
 )
-def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
+def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error, says):
     whole = training._Run.one_epoch
 
     def fails(self, *arguments):
@@ -153,13 +165,77 @@ def test_a_network_that_fails_does_not_stop_the_others(go, monkeypatch, error):
     monkeypatch.setattr(training._Run, "one_epoch", fails)
     states = go("fig4", models=("resnet32", "resnet20"))
     assert states == [("resnet32", "cifar10", "failed"), ("resnet20", "cifar10", "measured")]
-    assert go.steps[0].note == str(error)
+    assert go.steps[0].note == says
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_ends_the_campaign(go, monkeypatch, end):
+    def interrupted(self, *arguments):
+        raise end
+
+    monkeypatch.setattr(training._Run, "one_epoch", interrupted)
+    with pytest.raises(end):
+        go("fig4", models=("resnet32", "resnet20"))
+
+
+class Clock:
+    """Stands still but for what is said to take so many minutes; it counts those that others were told they had."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.given = 0.0, []
+        monkeypatch.setattr(campaign.time, "time", lambda: 60 * self.now)
+
+    def taking(self, minutes, function):
+        def run(*arguments, max_minutes=None, **options):
+            self.given.append(max_minutes)
+            self.now += minutes
+            return function(*arguments, max_minutes=max_minutes, **options)
+
+        return run
+
+
+@pytest.mark.parametrize("limit, given, note", [
+    (100, [100, 70], "0 of 500 attacked images found"), (30, [30], "no time is left to attack it"),
+    (20, [20], "no time is left to attack it"),
+])  # fmt: skip
+def test_time_spent_in_training_is_not_there_for_the_attack(go, monkeypatch, limit, given, note):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(campaign, "train", clock.taking(30, lambda *args, max_minutes, **how: training.train(*args, **how)))
+    monkeypatch.setattr(attacks, "attack", clock.taking(5, lambda *args, **how: SimpleNamespace(complete=False, images=[])))
+    assert go("fig6a", variants=["fgsm-pixels"], max_minutes=limit) == [("resnet20", "cifar10", "out of time")]
+    assert (clock.given, go.steps[0].note) == (given, note)
+
+
+def test_time_spent_waiting_for_another_worker_counts(go, monkeypatch, tmp_path):
+    clock, lock = Clock(monkeypatch), campaign.FileLock
+
+    class Waits(lock):
+        def acquire(self, timeout):
+            clock.given.append(timeout / 60)
+            clock.now += 7
+            return super().acquire(timeout=0)
+
+    monkeypatch.setattr(campaign, "FileLock", Waits)
+    monkeypatch.setattr(campaign, "train", clock.taking(0, lambda *args, max_minutes, **how: training.train(*args, **how)))
+    assert go("fig6b", max_minutes=10) == [("resnet20", "cifar10", "measured")]
+    assert clock.given == [10, 3]
+
+
+def test_no_time_is_no_time_and_does_not_wait_for_ever(tmp_path):
+    left = campaign.countdown(-5)
+    assert left() == 0
+    with campaign.FileLock(tmp_path / "run.lock"), pytest.raises(campaign.OutOfTime, match="another worker is still training run"):
+        with campaign.alone(tmp_path / "run", left):
+            pass
+    with campaign.alone(tmp_path / "run", left):  # what is done already may be taken
+        pass
+    assert campaign.countdown(None)() is None
 
 
 def test_imagenet_networks_are_measured_on_a_folder(go, monkeypatch, tmp_path):
     images = modlib.load_images("cifar10", n=40)
     monkeypatch.setattr(curves, "load_images", lambda folder, size: images)
-    monkeypatch.setattr(curves, "load_model", lambda model, dataset: modlib.build_model(model, dataset, seed=0))
+    monkeypatch.setattr(curves, "load_model", lambda model, dataset, weights: modlib.build_model(model, dataset, seed=0))
     assert go("fig5", ("resnet18",), None, images=tmp_path / "imagenette") == [("resnet18", "imagenet", "measured")]
     record = go.steps[0].result
     assert (record.settings["weights"], record.settings["images"]) == ("torchvision", "imagenette")
@@ -170,11 +246,12 @@ def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apar
     images = modlib.load_images("cifar10", n=40)
     monkeypatch.setattr(curves, "load_images", lambda folder, size: images)
 
-    def load(model, dataset):
-        raise OSError("torchvision's host is not reached")
+    def load(model, dataset, weights):
+        if weights == "torchvision":
+            raise OSError("torchvision's host is not reached")
+        return build_model("resnet50", "imagenet", stages=(1, 1, 1, 1))
 
     monkeypatch.setattr(curves, "load_model", load)
-    monkeypatch.setattr(curves, "load_keras_resnet50", lambda: build_model("resnet50", "imagenet", stages=(1, 1, 1, 1)))
     states = go("fig5", ("resnet50",), None, images=tmp_path / "imagenette")
     assert states == [("resnet50", "imagenet", "failed"), ("resnet50", "imagenet", "measured")]
     assert str(go.steps[0]) == "resnet50 on imagenet, torchvision: failed: torchvision's host is not reached"
@@ -192,14 +269,72 @@ def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apar
     (("fig4", None, ["cifar11"]), "unknown dataset 'cifar11'; did you mean 'cifar10'"),
     (("fig5",), "give images=FOLDER"),
     (("fig6a", None, None, ["pgd-pixel"]), "unknown variant of fig6a 'pgd-pixel'; did you mean 'pgd-pixels'"),
+    (("fig4", "vgg11"), r"models must be a list of one or more names; got 'vgg11'"),
+    (("fig4", []), r"models must be a list of one or more names; got \[\]. Leave it out for all"),
+    (("fig4", None, []), "datasets must be a list"),
+    (("fig4", None, None, []), "variants of fig4 must be a list"),
+    (("all", ["vgg11"]), "figure='all' has its own models, datasets, recipes, seeds and weights: leave them out"),
 ])  # fmt: skip
-def test_what_cannot_be_is_told_in_a_sentence(arguments, says):
+def test_what_cannot_be_is_told_in_a_sentence_at_the_call(arguments, says):
     with pytest.raises(ValueError, match=says):
-        next(reproduce(*arguments))
-    with pytest.raises(ValueError, match="unknown scale 'tiny'"):
-        next(reproduce("fig4", scale="tiny"))
-    with pytest.raises(ValueError, match="unknown recipe 'slow'"):
-        next(reproduce("fig4", recipe="slow"))
+        reproduce(*arguments)
+
+
+@pytest.mark.parametrize("options, says", [
+    (dict(scale="tiny"), "unknown scale 'tiny'"),
+    (dict(recipe="slow"), "unknown recipe 'slow'"),
+    (dict(epochs=0), "epochs must be a whole number of at least 1"),
+    (dict(tune_epochs=0), "tune_epochs must be a whole number of at least 1"),
+    (dict(batch_size=-1), "batch_size must be a whole number of at least 1"),
+    (dict(seed=-1), "seed must be a whole number of at least 0"),
+    (dict(jobs=0), "jobs must be a whole number of at least 1"),
+    (dict(max_minutes=-1), "max_minutes must be a number of at least 0"),
+    (dict(max_minutes=float("nan")), "max_minutes must be a number of at least 0"),
+    (dict(device="meta"), "device 'meta' cannot be used"),
+    (dict(device="cuda:99"), "device 'cuda:99' cannot be used"),
+])  # fmt: skip
+def test_options_that_cannot_be_are_told_in_a_sentence_at_the_call(tmp_path, options, says):
+    with pytest.raises(ValueError, match=says):
+        reproduce("fig4", runs=tmp_path / "runs", out=tmp_path / "results", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("which", ["runs", "out"])
+def test_a_folder_that_cannot_be_is_told_at_the_call(tmp_path, which):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="nothing can be written to '.*file/below/smoke': Not a directory: '.*file'"):
+        reproduce("a2", scale="smoke", **{which: tmp_path / "file" / "below"})
+
+
+def test_all_is_a_queue_of_figures_in_the_order_of_what_they_tell(monkeypatch, tmp_path):
+    trained = []
+
+    def recorded(self, experiment, settings):
+        trained.append((experiment, settings["model"], settings["dataset"], self.recipe, self.epochs, self.seed))
+        return [None]
+
+    monkeypatch.setattr(campaign.Campaign, "recorded", recorded)
+    steps = [*reproduce("all", runs=tmp_path / "runs", out=tmp_path / "results")]
+    assert {step.state for step in steps} == {"recorded"} and len(steps) == len(trained)
+    assert str(steps[0]) == "fig4, unsmoothed, 12 epochs, seed 0: vgg16 on cifar10: recorded"
+    for kept in ("unsmoothed", "decayed"):  # beside the record of "short" with as many epochs
+        assert ("curves", "vgg16", "cifar10", kept, 12, 0) in trained and find_results("curves", recipe="short", epochs=12)
+    places = [trained.index(("curves", *each)) for each in (
+        ("vgg16", "cifar10", "fast", 30, 0), ("resnet34", "cifar10", "fast", 30, 0), ("vgg19", "cifar100", "fast", 30, 0),
+        ("vgg11", "tinyimagenet50", "fast", 30, 0), ("resnet20", "cifar10", "fast", 20, 1), ("resnet152", "cifar10", "fast", 30, 0),
+    )]  # fmt: skip
+    assert places == sorted(places)
+    cells = {(model, dataset) for experiment, model, dataset, *how in trained if experiment == "curves" and how == ["fast", 30, 0]}
+    assert cells >= set(FIGURES["fig4"].networks)
+    asked = {step.task.split(",")[0] for step in steps}
+    assert asked == set(FIGURES) - {"fig5"}  # whose images have to be the reader's
+
+
+def test_the_queue_can_be_tried_in_little(monkeypatch, tmp_path):
+    task = Task("a2", ["resnet20"], ["cifar10"], epochs=30)
+    monkeypatch.setattr(experiments, "QUEUE", [task, replace(task, epochs=40)])
+    steps = [*reproduce("all", scale="smoke", runs=tmp_path / "runs", out=tmp_path / "results")]
+    assert [step.state for step in steps] == ["measured", "recorded"]
 
 
 def test_untrained_networks_come_from_their_seed():
@@ -220,7 +355,7 @@ def trained(tmp_path):
 
 def test_attacked_images_are_measured_beside_the_same_images_before(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
     variants = {"fgsm-pixels", "pgd-authors", "clip-authors"}
     steps = {step.unit.variant: step for step in reproduce("fig6a", ["resnet20"], ["cifar10"], variants, **trained)}
     assert {variant: step.state for variant, step in steps.items()} == dict.fromkeys(variants, "measured")
@@ -235,7 +370,7 @@ def test_attacked_images_are_measured_beside_the_same_images_before(trained, mon
 
 def test_smoothing_is_tried_on_one_network_trained_on_in_two_ways(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
     plain, smoothed = (step.result for step in reproduce("smoothing", ["resnet20"], ["cifar10"], tune_epochs=1, **trained))
     assert (plain.settings["smoothing"], smoothed.settings["smoothing"]) == (0, 0.1)
     runs = [trained["runs"] / "smoke" / f"resnet20-cifar10-fast-1-0-smoothing-{each}-1" for each in ("0.0", "0.1")]
@@ -253,7 +388,7 @@ def test_smoothing_is_tried_on_one_network_trained_on_in_two_ways(trained, monke
 
 def test_an_attack_that_ran_out_of_time_goes_on(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, minutes: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
     monkeypatch.setattr(attacks, "attack", lambda *args, **how: attack(*args, **{**how, "batch_size": 12, "max_minutes": 0}))
     steps = [next(reproduce("fig6a", ["resnet20"], ["cifar10"], ["fgsm-pixels"], **trained)) for _ in range(3)]
     assert [step.state for step in steps] == ["out of time", "out of time", "measured"]  # 12, 24 and 30 images
@@ -295,7 +430,15 @@ def test_the_same_layers_are_trained_on_once(trained, monkeypatch):
     assert same.evidence == {**first.evidence, "measured_as": "last-1-inherited"}
     for variant in ("random-1-inherited", "last-1-scratch"):  # other layers, and the same from another start
         assert "measured_as" not in steps[variant].evidence and steps[variant].values != first.values
-    assert len(find_results("pruning", trained["out"])) == 4
+    records = find_results("pruning", trained["out"])
+    assert len(records) == 4 and [r.settings["criterion"] for r in records if section5.is_copy(r)] == ["l1"]
+
+
+def test_copies_of_records_are_told_from_measurements():
+    records = find_results("pruning")
+    own = [record for record in records if not section5.is_copy(record)]
+    assert len(records) - len(own) >= 5
+    assert all(any(copy.values == record.values for record in own) for copy in records if section5.is_copy(copy))
 
 
 def test_the_plans_of_table_1():
@@ -326,3 +469,26 @@ def test_layer_differences_are_measured_by_both_methods(trained):
     record = step.result
     assert record["cka"].shape == record["cka_minibatch"].shape == (10, 10)
     np.testing.assert_allclose(np.diag(record["cka"]), 1, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_campaign_that_is_killed_again_and_again_records_the_same(go, tmp_path):
+    def run(where):
+        folders = {"runs": tmp_path / where / "runs", "out": tmp_path / where / "results"}
+        return go("fig4", models=("resnet20", "resnet32"), **folders), [step.result for step in go.steps]
+
+    seconds = -time.monotonic()
+    states, whole = run("whole")
+    seconds += time.monotonic()
+    random, kills = np.random.default_rng(0), 0
+    for _ in range(4):
+        if not (child := os.fork()):
+            run("parts")
+            os._exit(0)
+        time.sleep(seconds * random.random())
+        os.kill(child, signal.SIGKILL)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert kills
+    states, parts = run("parts")
+    assert {state for *_, state in states} <= {"measured", "recorded"}
+    assert [(each.settings, each.coords, each.values) for each in parts] == [(e.settings, e.coords, e.values) for e in whole]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import typer
 from PIL import Image
+from safetensors import safe_open
 
 import modlib
 from modlib import __main__ as cli
@@ -143,10 +144,21 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["curve", "resnet20", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     (["curve", "resnet20", "--device", "gpu"], "device 'gpu' cannot be used"),
     (["curve", "resnet20", "--device", "hpu"], "device 'hpu' cannot be used"),
+    (["curve", "resnet20", "--device", "meta"], "device 'meta' cannot be used: it holds no numbers"),
+    (["curve", "resnet20", "--plot", "."], "--plot . is a folder; name a file in it"),
+    (["curve", "resnet20", "--plot", "curve.txt"], "--plot curve.txt must end with one of .pdf, .png, .svg"),
+    (["curve", "resnet20", "--plot", "w.safetensors/curve.png"], "nothing can be written to 'w.safetensors': Not a directory"),
+    (["curve", "resnet20", "--json", "/"], "--json / is a folder"),
+    (["prune", "resnet20", "--output", "."], "--output . is a folder"),
+    (["reproduce", "fig4", "--models", ""], "unknown model ''. Known: vgg11"),
+    (["reproduce", "fig4", "--datasets", "cifar10,"], "unknown dataset ''"),
+    (["reproduce", "all", "--seed", "1"], "figure='all' has its own models, datasets, recipes, seeds and weights"),
+    (["reproduce", "fig4", "--out", "w.safetensors"], "nothing can be written to 'w.safetensors': Not a directory"),
+    (["train", "resnet20", "--max-minutes", "-1"], "max_minutes must be a number of at least 0"),
     (["train", "resnet65"], "unknown model 'resnet65'"),
     (["train", "resnet20", "--recipe", "fats"], "unknown recipe 'fats'; did you mean 'fast'?"),
     (["train", "resnet20", "--epochs", "0"], "epochs must be a whole number of at least 1; got epochs=0"),
-    (["train", "resnet20", "--dataset", "imagenett"], "unknown dataset 'imagenett'; did you mean 'imagenet'?"),
+    (["train", "resnet20", "--dataset", "imagenett"], "unknown dataset 'imagenett'; did you mean 'tinyimagenet50'?"),
     (["prune", "resnet20", "--weights", "WEIGHTS", "--dataset", "/", "--epochs", "1"],
      "--epochs trains on a dataset with a training set: cifar10"),
     (["data", "cifar11"], "unknown dataset 'cifar11'; did you mean 'cifar10"),
@@ -260,4 +272,5 @@ def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     status, out, _ = modlib_("data", "cifar100")
     assert status == 0
     assert out.split() == [str(tmp_path / "cache" / f"cifar100-{split}.safetensors") for split in ("train", "test")]
-    assert json.loads((tmp_path / "cache" / "cifar100-classes.json").read_text()) == list("abcd")
+    with safe_open(tmp_path / "cache" / "cifar100-test.safetensors", "np") as file:
+        assert json.loads(file.metadata()["classes"]) == list("abcd")

@@ -548,7 +548,7 @@ def test_a_missing_file_and_a_silent_host(tmp_path):
 @pytest.fixture
 def hundred(monkeypatch):
     """A hundred classes with 2 + 1 images each: (name in the archive, PNG), and the pixels by that name."""
-    monkeypatch.setattr(downloads, "CIFAR100_IMAGES", {"train": 2, "test": 1})
+    monkeypatch.setattr(modlib.data.archives, "CIFAR100_IMAGES", {"train": 2, "test": 1})
     monkeypatch.setitem(modlib.data.SPLITS, "cifar100", {"test": 100, "train": 200})
     rng, files, pixels = np.random.default_rng(5), {}, {}
     for split, each in (("train", 2), ("test", 1)):
@@ -603,8 +603,8 @@ def tiny(monkeypatch, tmp_path):
     """Two classes of Tiny-ImageNet with 3 + 2 images each, and a third that is not wanted: (name in the archive, JPEG)."""
     classes = {"n00000002": "toad", "n00000001": "fish"}
     (tmp_path / "classes.json").write_text(json.dumps(dict(sorted(classes.items()))))
-    monkeypatch.setattr(downloads, "TINY_CLASSES", tmp_path / "classes.json")
-    monkeypatch.setattr(downloads, "TINY_IMAGES", {"train": 3, "val": 2})
+    monkeypatch.setattr(modlib.data.archives, "TINY_CLASSES", tmp_path / "classes.json")
+    monkeypatch.setattr(modlib.data.archives, "TINY_IMAGES", {"train": 3, "val": 2})
     monkeypatch.setitem(modlib.data.SPLITS, "tinyimagenet50", {"test": 4, "train": 6})
 
     def jpeg(level):
@@ -683,7 +683,7 @@ def test_archives_that_cannot_be_read_are_told(tmp_path):
 
 
 def test_the_fifty_classes_are_told_by_name():
-    classes = json.loads(downloads.TINY_CLASSES.read_text())
+    classes = json.loads(modlib.data.archives.TINY_CLASSES.read_text())
     assert len(classes) == len(set(classes.values())) == DATASETS["tinyimagenet50"].num_classes
     assert list(classes) == sorted(classes)
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 import modlib
-from modlib import results, zoo
+from modlib import results, training, zoo
 from modlib.campaign import embed as compression
 from modlib.campaign.embed import embed
+from modlib.pruning import fine_tune, prune
 from modlib.results import find_results
-from modlib.training import Recipe, train
+from modlib.training import RECIPES, Recipe, train
 
 ONE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="one-cycle")
 
@@ -22,9 +23,11 @@ def images():
 
 
 @pytest.fixture
-def run(tmp_path, images):
-    """A finished training run."""
-    train("resnet20", recipe=ONE, folder=tmp_path / "run", data=(images[:100], images[100:150]))
+def run(tmp_path, images, monkeypatch):
+    """A finished training run by a recipe that has a name."""
+    monkeypatch.setitem(RECIPES, "one", ONE)
+    monkeypatch.setattr(training, "load_images", lambda name, split: images[:100] if split == "train" else images[100:150])
+    train("resnet20", recipe="one", folder=tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -67,6 +70,36 @@ def test_where_too_much_is_lost_the_next_better_precision_is_taken(monkeypatch, 
     result = embed(run, images)
     assert result.settings["precision"] == "float32"
     assert (result["q"][0] == result["q"][1]).all()
+
+
+@pytest.mark.parametrize("how, says", [
+    (dict(batch_size=32), "it has batch_size=32, lr=0.025, which the recipe 'one' does not give"),
+    (dict(stages=(2, 2, 2)), r"it has stages=\[2, 2, 2\], which"),
+    (dict(recipe=ONE), "which the recipe 'custom' does not give"),
+    (dict(data=True), "it has data_sha256="),
+])  # fmt: skip
+def test_a_run_that_is_not_a_recipes_own_is_not_embedded_under_its_name(run, images, tmp_path, how, says):
+    if "data" in how:
+        how = {"data": (images[:80], images[100:150])}
+    train("resnet20", **{"recipe": "one", "folder": tmp_path / "other", **how})
+    with pytest.raises(ValueError, match=f"other cannot be embedded by that name: .*{says}"):
+        embed(tmp_path / "other", images)
+    assert zoo.registry() == [] and not find_results(folder=tmp_path / "results")
+
+
+def test_a_pruned_and_fine_tuned_run_is_not_embedded_as_a_plain_one(run, images, tmp_path):
+    model = prune(modlib.load_model("resnet20", weights=run / "model.safetensors"), ["layer3.2"])
+    fine_tune(model, recipe="one", folder=tmp_path / "tuned")
+    with pytest.raises(ValueError, match=r"it has stages=\[3, 3, 2\], weights_sha256="):
+        embed(tmp_path / "tuned", images)
+
+
+def test_what_is_embedded_was_trained_by_its_recipe_alone():
+    for record in find_results("training", results.ASSETS / "results"):
+        recipe = RECIPES[record.settings["recipe"]]
+        assert {key: value for key, value in record.settings.items() if key in vars(recipe)} == {
+            **vars(recipe), "steps": list(recipe.steps), "epochs": record.settings["epochs"]
+        }  # fmt: skip
 
 
 def test_a_run_that_is_not_finished_is_not_embedded(run, images):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from modlib.book.exercises import INDEX, PER_CENT, Checker, Exercise
+from modlib.book.checker import INDEX, PER_CENT, Checker, Exercise
+from modlib.book.exercises import EXERCISES
+from modlib.book.exercises import check as book_check
 
 
 @pytest.fixture
@@ -48,3 +50,13 @@ def test_a_score_to_hand_in(check, capsys):
 def test_an_exercise_that_there_is_not(check):
     with pytest.raises(ValueError, match="unknown exercise '1.4'.*Known: 1.1, 1.2, 1.3"):
         check("1.4", 1)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_each_key_is_right_and_no_near_miss_of_its_own(name, capsys):
+    exercise = EXERCISES[name]
+    assert book_check(name, exercise.key())
+    right = np.asarray(exercise.key(), float)
+    for words, near in exercise.near.items():
+        assert not book_check(name, near(right)), words
+        assert words in capsys.readouterr().out

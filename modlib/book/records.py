@@ -17,8 +17,9 @@ SWEPT = ("fgsm", "pgd")  # attacks with a strength eps
 
 
 def recorded_networks(records: Records, experiment: str = "curves", **settings) -> list[str]:
-    """The nine networks of Fig. 4, and of the thin ResNets those that have a record."""
-    recorded = {r.settings["model"] for r in records.find(experiment, **settings)}
+    """The nine networks of Fig. 4, and of the thin ResNets those that have a record of our own training."""
+    found = records.find(experiment, **settings)
+    recorded = {r.settings["model"] for r in found if r.settings.get("weights", "trained") == "trained"}
     return [*NINE, *(name for name in THIN_RESNET if name in recorded)]
 
 

@@ -10,7 +10,6 @@ from scipy import stats
 from modlib._checks import whole_number
 from modlib.pruning import find_redundant
 
-
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from modlib.attacks import ATTACKS, PROTOCOLS, Attacked, attack, clip_only
-from modlib.campaign.networks import Campaign, OutOfTime, Unit, all_layers, countdown
+from modlib.campaign.networks import Campaign, Left, OutOfTime, Unit, all_layers
 from modlib.cost import accuracy
 from modlib.curves import modularity_curve
 from modlib.data import Images
@@ -38,9 +38,9 @@ def attack_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, attack=name, protocol=protocol, **eps)
 
 
-def attacked_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def attacked_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     """Curves of 500 attacked images, and of the same images before."""
-    network, _, weights = campaign.trained(unit, minutes)
+    network, _, weights = campaign.trained(unit, left)
     images, settings, largest = campaign.test_images(unit.dataset), attack_settings(campaign, unit), 500
     layers, readings = all_layers(network)
     evidence = {"stored": weights}
@@ -51,7 +51,7 @@ def attacked_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Re
         options = {"eps": settings["eps"]} if "eps" in settings else {}
         resume = campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz"
         how = settings["attack"], settings["protocol"]
-        found = _changed(campaign, network, images, *how, largest, minutes, resume, **options)
+        found = _changed(campaign, network, images, *how, largest, left, resume, **options)
         clean, attacked = images[found.index], found.images
         distances = {name: float(np.median(getattr(found, name))) for name in ("l0", "l2", "linf")}
         values = {name: ([], value) for name, value in {"success": found.success_rate, **distances}.items()}
@@ -72,13 +72,15 @@ def attacked_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Re
 
 
 def _changed(
-    campaign: Campaign, network: nn.Module, images: Images, name: str, protocol: str, n: int, minutes: float | None, resume: Path,
+    campaign: Campaign, network: nn.Module, images: Images, name: str, protocol: str, n: int, left: Left, resume: Path,
     **options,
 ) -> Attacked:  # fmt: skip
     """The first n images that an attack changes, or all of them that there are; an error if there is none."""
+    if left() == 0:  # an attack does one batch at least
+        raise OutOfTime("no time is left to attack it")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for: the record says so
         found = attack(
-            network, images, name, protocol=protocol, n=min(n, len(images)), seed=campaign.seed, max_minutes=minutes,
+            network, images, name, protocol=protocol, n=min(n, len(images)), seed=campaign.seed, max_minutes=left(),
             batch_size=25 if campaign.device.type == "cpu" else 500, progress=campaign.progress, resume=resume, **options,
         )  # fmt: skip
     if not found.complete:
@@ -101,16 +103,15 @@ def smoothing_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, smoothing=float(unit.variant), tune_epochs=campaign.tune_epochs)
 
 
-def smoothing(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def smoothing(campaign: Campaign, unit: Unit, left: Left) -> Result:
     """PGD in both protocols on a network that was trained on with labels smoothed so far, else by the same recipe."""
-    left = countdown(minutes)
-    network, _, weights = campaign.trained(unit, minutes)
+    network, _, weights = campaign.trained(unit, left)
     settings, images = smoothing_settings(campaign, unit), campaign.test_images(unit.dataset)
     recipe = replace(RECIPES[campaign.recipe], label_smoothing=settings["smoothing"])
     folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tune_epochs}"
-    campaign.train(unit, left(), folder, partial(fine_tune, network), campaign.tune_epochs, recipe)
+    campaign.train(unit, left, folder, partial(fine_tune, network), campaign.tune_epochs, recipe)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
-    found = [_changed(campaign, tuned, images, "pgd", each, 500, left(), folder / f"pgd-{each}.npz") for each in PROTOCOLS]
+    found = [_changed(campaign, tuned, images, "pgd", each, 500, left, folder / f"pgd-{each}.npz") for each in PROTOCOLS]
 
     def curves(sides: list[np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
         q = [modularity_curve(tuned, x, each.images.y).q for x, each in zip(sides, found, strict=True)]
@@ -125,5 +126,3 @@ def smoothing(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     }
     coords = {"protocol": list(PROTOCOLS), "layer": layer_names(tuned)}
     return measurement("smoothing", settings, coords, values, campaign.device, k=3, images=images.name, stored=weights)
-
-

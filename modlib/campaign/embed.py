@@ -1,12 +1,14 @@
 """Weights small enough to embed, and what making them small costs, measured."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from modlib.cost import accuracy
 from modlib.curves import Curve, modularity_curve
 from modlib.data import Images, load_images
+from modlib.paper import K
 from modlib.results import FOLDER, Result, measurement, read_result, write_result
-from modlib.training import run_name
+from modlib.training import RECIPES, run_name
 from modlib.zoo import load_model, register, save_model
 
 ALLOWED = {"accuracy": 0.1, "q": 0.01}  # loss: percentage points of accuracy, and in the Q of any layer
@@ -29,10 +31,18 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
 
     Raises:
         OSError: if the run is not finished.
+        ValueError: if it is not a recipe's plain training of the whole network: the name would not say so.
     """
     run = Path(run)
     training = read_result(run / "result.json")
     settings = {key: training.settings[key] for key in ("model", "dataset", "recipe", "epochs", "seed")}
+    usual = RECIPES.get(settings["recipe"])
+    plain = {**asdict(usual), "steps": list(usual.steps)} if usual else {}
+    plain |= {**settings, "n": training.settings["n"], "k": K}
+    other = [f"{key}={value}" for key, value in training.settings.items() if plain.get(key) != value]
+    if other:
+        recipe = f"the recipe {settings['recipe']!r} does not give"
+        raise ValueError(f"{run} cannot be embedded by that name: it has {', '.join(other)}, which {recipe}")
     name, dataset = settings["model"], settings["dataset"]
     model = load_model(name, dataset, weights=run / "model.safetensors")
     images = images or load_images(dataset, split="test")

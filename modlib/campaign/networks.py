@@ -13,27 +13,19 @@ from torch import nn
 from modlib.data import Images, load_images
 from modlib.models import layer_names
 from modlib.results import FOLDER, Records, Result, read_result, write_result
-from modlib.training import RECIPES, Recipe, run_name, train
+from modlib.training import RECIPES, OutOfTime, Recipe, run_name, train
 from modlib.zoo import load_model, registry
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a campaign measures.
+    """How much a campaign measures."""
 
-    Attributes:
-        n: numbers of samples N; those that the test set does not hold are left out.
-        k: numbers of neighbours.
-        draws: draws of samples at each N.
-        epochs: of training; by default the recipe's.
-        images: of the training set, and half as many of the test set; by default all.
-    """
-
-    n: tuple[int, ...]
-    k: tuple[int, ...]
-    draws: int
-    epochs: int | None = None
-    images: int | None = None
+    n: tuple[int, ...]  # numbers of samples N; those that the test set does not hold are left out
+    k: tuple[int, ...]  # numbers of neighbours
+    draws: int  # of samples at each N
+    epochs: int | None = None  # of training; by default the recipe's
+    images: int | None = None  # of the training set, and half as many of the test set; by default all
 
 
 SCALES = {
@@ -44,43 +36,33 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work: it is measured as a whole, and has a record of its own.
-
-    Attributes:
-        model: name of the network.
-        dataset: what it was trained on.
-        variant: which of a figure's measurements of this network; empty where there is one.
-    """
+    """One piece of work: it is measured as a whole, and has a record of its own."""
 
     model: str
-    dataset: str
-    variant: str = ""
+    dataset: str  # what it is trained on
+    variant: str = ""  # which of a figure's measurements of this network; empty where there is one
 
 
-class OutOfTime(Exception):
-    """There is no time left to finish a unit; the sentence says how far it came."""
+Left = Callable[[], float | None]  # tells how many minutes there are left; None: as many as it takes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """How a campaign trains and measures; the arguments of :func:`modlib.campaign.reproduce.reproduce`.
-
-    Attributes:
-        known: folders in which a record counts as measured.
-    """
+    """How a campaign trains and measures; the arguments of :func:`modlib.campaign.reproduce.reproduce`."""
 
     recipe: str
     epochs: int
     tune_epochs: int
-    batch_size: int | None
     seed: int
+    batch_size: int | None
     device: torch.device
     scale_name: str
     images: Path | None
     runs: Path
     out: Path
-    known: tuple[Path, ...]
+    known: tuple[Path, ...]  # folders in which a record counts as measured
     progress: bool
+    weights: str | None = None  # of others' networks, a key of modlib.models.sources.SOURCES, instead of training any
 
     @property
     def scale(self) -> Scale:
@@ -96,8 +78,9 @@ class Campaign:
         usual = RECIPES[self.recipe].batch_size
         return {} if self.batch_size in (None, usual) else {"batch_size": self.batch_size}
 
-    def settings(self, unit: Unit, weights: str = "trained", **more) -> dict:
+    def settings(self, unit: Unit, weights: str | None = None, **more) -> dict:
         """The settings that identify a record of a network."""
+        weights = weights or self.weights or "trained"
         which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
         return which | (self.training(unit) if weights == "trained" else {}) | more
 
@@ -122,7 +105,7 @@ class Campaign:
         return load_images(dataset, count // 2, split="test")
 
     def train(
-        self, unit: Unit, minutes: float | None, folder: Path, train_function=train, epochs: int | None = None,
+        self, unit: Unit, left: Left, folder: Path, train_function: Callable | None = None, epochs: int | None = None,
         recipe: Recipe | None = None, **options,
     ) -> Result:  # fmt: skip
         """Train to the end, or raise OutOfTime; a later call goes on."""
@@ -130,21 +113,23 @@ class Campaign:
         if count is not None:
             split = None if unit.dataset == "cifar10" else "train"
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
-        with alone(folder, minutes):
-            result = train_function(
+        with alone(folder, left):
+            result = (train_function or train)(
                 dataset=unit.dataset, recipe=recipe or self.recipe, folder=folder, epochs=epochs or self.epochs,
-                batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=minutes,
+                batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=left(),
                 progress=self.progress, **options,
             )  # fmt: skip
         if not result.evidence["finished"]:
             raise OutOfTime(f"trained {len(result.coords['epoch'])} of {result.settings['epochs']} epochs")
         return result
 
-    def trained(self, unit: Unit, minutes: float | None) -> tuple[nn.Module, Result, str]:
+    def trained(self, unit: Unit, left: Left) -> tuple[nn.Module, Result, str]:
         """The network on the device, the record of its training, and which weights these are.
 
         From a finished run, else the embedded weights of the same training, else trained now.
         """
+        if self.weights:
+            raise ValueError(f"weights={self.weights!r}: this measurement needs a training of its own; leave them out")
         folder = self.runs / self.run(unit)
         asked = {"name" if key == "model" else key: value for key, value in self.training(unit).items()}
         if not (folder / "model.safetensors").exists() and self.scale.images is None:
@@ -152,23 +137,24 @@ class Campaign:
                 if asked.items() <= entry.items():
                     record = read_result(FOLDER / f"training-{self.run(unit)}.json")
                     return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
-        record = self.train(unit, minutes, folder, name=unit.model)
+        record = self.train(unit, left, folder, name=unit.model)
         write_result(record, self.out / f"training-{self.run(unit)}.json")
         network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
         return network.to(self.device), record, "as trained"
 
 
-def countdown(minutes: float | None) -> Callable[[], float | None]:
-    """A function that tells how many minutes are left of those that there are from now on; None: as many as it takes."""
-    begun = time.monotonic()
-    return lambda: None if minutes is None else minutes - (time.monotonic() - begun) / 60
+def countdown(minutes: float | None, begun: float | None = None) -> Left:
+    """What is left of so many minutes from a moment on (of ``time.time()``, since workers share it), or from now on."""
+    begun = time.time() if begun is None else begun
+    return lambda: None if minutes is None else max(0.0, minutes - (time.time() - begun) / 60)
 
 
 @contextmanager
-def alone(folder: Path, minutes: float | None) -> Iterator[None]:
+def alone(folder: Path, left: Left) -> Iterator[None]:
     """Of several workers that need the same run, one trains it and the others wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")  # the system opens the lock of a process that dies
+    minutes = left()
     try:
         lock.acquire(timeout=-1 if minutes is None else 60 * minutes)
     except Timeout:

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from joblib import Parallel, delayed, parallel_config
+
+from modlib.data import write_atomically
 
 LOSSES = 2  # workers that a unit may take with it before it is given up
 
@@ -15,7 +18,7 @@ LOSSES = 2  # workers that a unit may take with it before it is given up
 def spread(
     task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, scheduler: str | None, notes: Path
 ) -> Iterator:
-    """task(unit) of each unit, in the order in which they finish.
+    """task(unit) of each unit, in the order in which they finish; lost(unit) where its worker dies again and again.
 
     joblib's own processes: when one dies, the units that were being measured are measured again, each by itself; one
     that takes its process with it a second time is lost. Dask: the scheduler gives the unit of a dead worker to another one,
@@ -23,20 +26,22 @@ def spread(
 
     Args:
         task: picklable; returns something that has the ``unit``.
-        lost: what to give instead for a unit whose worker dies again and again.
         jobs: processes, for a backend that runs on this machine.
-        backend: by default processes; ``"dask"``, or whatever is registered with joblib.
-        scheduler: address of Dask's.
         notes: a folder that all workers see, for the notes.
 
     Raises:
-        ValueError: for Dask without a scheduler, or where it is not installed.
+        ValueError: for Dask without the address of its scheduler, or where it is not installed.
     """
-    with ExitStack() as stack:
-        where = {"backend": backend or "loky", "n_jobs": jobs}
-        if backend == "dask":
-            where = {"backend": "dask", "client": stack.enter_context(_client(scheduler)), "n_jobs": -1}
-            task = partial(_counted, task, lost, notes)
+    connect = nullcontext
+    if backend == "dask":
+        connect, task = _client(scheduler), partial(_counted, task, lost, notes, uuid4().hex)
+    return _spread(task, lost, units, jobs, backend, connect)
+
+
+def _spread(task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, connect: Callable) -> Iterator:
+    with connect() as client:
+        on_dask = {"backend": "dask", "client": client, "n_jobs": -1}
+        where = on_dask if client is not None else {"backend": backend or "loky", "n_jobs": jobs}
         call = delayed(partial(_call, task, list(sys.argv)))
 
         def run(some: Sequence) -> Iterator:
@@ -60,14 +65,14 @@ def spread(
                     yield done
 
 
-def _client(scheduler: str | None):
+def _client(scheduler: str | None) -> Callable:
     try:
         from distributed import Client
     except ImportError:
-        raise ValueError('backend="dask" needs that package: pip install "modlib[cluster]"') from None
+        raise ValueError('backend="dask" needs that package: pip install "graph-modularity[cluster]"') from None
     if scheduler is None:
         raise ValueError('backend="dask" needs scheduler=ADDRESS, such as "tcp://10.0.0.1:8786" (from: dask scheduler)')
-    return Client(scheduler, set_as_default=False)
+    return partial(Client, scheduler, set_as_default=False)
 
 
 def _call(task: Callable, arguments: list[str], unit):
@@ -75,15 +80,20 @@ def _call(task: Callable, arguments: list[str], unit):
     return task(unit)
 
 
-def _counted(task: Callable, lost: Callable, notes: Path, unit):
-    """The task, unless it has taken too many workers with it."""
-    notes.mkdir(parents=True, exist_ok=True)
+def _counted(task: Callable, lost: Callable, notes: Path, campaign: str, unit):
+    """The task, unless it has taken too many workers of this campaign with it. (The user may kill one and start another.)"""
     note = notes / f".{'-'.join(map(str, vars(unit).values()))}.started"
-    starts = int(note.read_text()) if note.exists() else 0
+    starts = 0
+    with suppress(OSError, ValueError):  # no note, or none of ours
+        whose, count = note.read_text().split()
+        starts = int(count) if whose == campaign else 0
     try:
-        if starts == LOSSES:
+        if starts >= LOSSES:
             return lost(unit)
-        note.write_text(str(starts + 1))
+        with suppress(OSError):  # where no note can be written, the unit will say so of its record
+            notes.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, f"{campaign} {starts + 1}".encode())
         return task(unit)
     finally:  # a worker that dies does not come here
-        note.unlink()
+        with suppress(OSError):  # which would hide what the task raised
+            note.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from modlib.campaign.networks import Campaign, Unit, countdown
+from modlib.campaign.networks import Campaign, Left, Unit
 from modlib.cost import accuracy, cost, seconds
 from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
@@ -21,8 +21,8 @@ from modlib.zoo import load_model
 # ---------------------------------------------------------------------------------------- layer difference: Fig. 8
 
 
-def similarity(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    network, _, weights = campaign.trained(unit, minutes)
+def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    network, _, weights = campaign.trained(unit, left)
     sample = campaign.test_images(unit.dataset)[:500]
     layers = layer_names(network)
 
@@ -98,9 +98,8 @@ def _draws(network: nn.Module, images: Images, n: int) -> CurveDraws:
     return repeat_curves(network, images, n, draws=min(5, len(images) // n))
 
 
-def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
-    left = countdown(minutes)
-    network, _, weights = campaign.trained(unit, minutes)
+def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
+    network, _, weights = campaign.trained(unit, left)
     settings, images = pruning_settings(campaign, unit), campaign.test_images(unit.dataset)
     names = removed_layers(network, settings["criterion"], settings["count"], images, campaign.seed)
     if twin := _twin(campaign, settings, names):
@@ -108,10 +107,10 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     shorter = prune(network, names)
     folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
     if settings["start"] == "inherited":
-        run = campaign.train(unit, left(), folder, partial(fine_tune, shorter), campaign.tune_epochs)
+        run = campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
     else:
         stages = shorter.architecture["stages"]
-        run = campaign.train(unit, left(), folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
+        run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))
@@ -129,6 +128,15 @@ def pruning(campaign: Campaign, unit: Unit, minutes: float | None) -> Result:
     coords = {"network": ["whole", "pruned"], "draw": range(1, len(curves.q) + 1), "layer": curves.layers, "removed": names}
     evidence = {"n": curves.n, "k": curves.k, "images": images.name, "stored": weights, "precision": run.evidence["precision"]}
     return measurement("pruning", settings, coords, values, campaign.device, **evidence)
+
+
+def is_copy(record: Result) -> bool:
+    """Whether a record of pruning tells again what was measured once: two criteria chose the same layers.
+
+    It answers for its own criterion (``evidence["measured_as"]`` names the other), and is no second measurement: whoever
+    counts, averages or compares runs leaves it out.
+    """
+    return "measured_as" in record.evidence
 
 
 def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:

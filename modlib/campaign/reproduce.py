@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from modlib._checks import unknown, whole_number
-from modlib.campaign.figures import FIGURES, Figure
-from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit
+from modlib._checks import number, room_for, unknown, whole_number
+from modlib._tensors import usable
+from modlib.campaign.figures import FIGURES, QUEUE, Figure, Task
+from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit, countdown
 from modlib.campaign.parallel import LOSSES, spread
 from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
+from modlib.models.sources import SOURCES
 from modlib.results import FOLDER, Records, Result, write_result
 from modlib.scale import local_results
 from modlib.scale import scale as chosen_scale
@@ -22,23 +25,17 @@ from modlib.training import RECIPES
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one unit of a campaign.
-
-    Attributes:
-        unit: model, dataset, and which of the figure's measurements of it.
-        state: ``"recorded"`` before, ``"measured"`` now, ``"out of time"`` or ``"failed"``.
-        result: the record, where there is one.
-        note: why not, where there is none.
-    """
+    """What became of one unit of a campaign."""
 
     unit: Unit
-    state: str
-    result: Result | None = None
-    note: str = ""
+    state: str  # "recorded" before, "measured" now, "out of time" or "failed"
+    result: Result | None = None  # the record, where there is one
+    note: str = ""  # why not, where there is none
+    task: str = ""  # which of the queue's it is, where all are measured
 
     def __str__(self) -> str:
         what = f"{self.unit.model} on {self.unit.dataset}" + f", {self.unit.variant}" * bool(self.unit.variant)
-        return f"{what}: {self.state}" + f": {self.note}" * bool(self.note)
+        return ": ".join(filter(None, (self.task, what, self.state, self.note)))
 
 
 def reproduce(
@@ -59,6 +56,7 @@ def reproduce(
     runs: str | Path = "runs",
     out: str | Path = "results",
     shipped: bool = True,
+    weights: str | None = None,
     progress: bool = False,
     jobs: int = 1,
     backend: str | None = None,
@@ -68,98 +66,126 @@ def reproduce(
 
     What is recorded in ``out`` or in modlib itself is passed over; finished training runs and embedded weights of the
     same training are used; what is missing is trained. Stopped at any moment, the same call goes on. What fails is
-    reported, and the next is taken.
+    reported, and the next is taken. Wrong arguments are refused at the call; the work begins with the first step taken.
 
     Args:
-        figure: a key of :data:`modlib.campaign.figures.FIGURES`.
+        figure: a key of :data:`modlib.campaign.figures.FIGURES`, or ``"all"``: what is still missing of any, by its own
+            recipes and in the order of :data:`modlib.campaign.figures.QUEUE`.
         models: only these networks (any of :data:`modlib.models.MODELS`); by default the figure's.
         datasets: only these datasets; by default the figure's.
         variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a, or of fig5
             those with weights of ``"torchvision"`` or ``"keras"`` (resnet50 only).
         recipe, epochs, batch_size, seed: of :func:`modlib.training.train`.
         tune_epochs: of training a pruned network; by default as many as the whole one had.
-        device: where to train and measure.
-        max_minutes: stop in time; the same call goes on later.
+        device, max_minutes: where to train and measure, and when to stop; the same call goes on later.
         scale: ``"full"``, or ``"smoke"`` to try the whole way in seconds. (Its records say so, and lie apart.)
         images: for fig5: a folder of ImageNet images, one folder a class.
-        runs: folder of training runs.
-        out: folder of the records.
+        runs, out: folders of the training runs and of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
+        weights: for fig4: measure networks that others trained, a key of :data:`modlib.models.sources.SOURCES`, by default all
+            that this source has.
         progress: show bars.
         jobs: units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
             (workers of one thread each, that see ``runs`` and ``out`` under the same paths and have modlib installed).
-        scheduler: address of Dask's scheduler.
 
     Yields:
-        Step, one a unit; with jobs or a backend in the order in which they finish. Each worker writes its records
-        itself, all or nothing. A worker that is lost costs one unit: it is measured again by another, and failed if
-        that one is lost too.
+        Step, one a unit; with jobs or a backend in the order in which they finish. A unit whose worker is lost is measured
+        again by another, and failed if that one is lost too.
 
     Raises:
-        ValueError: for an unknown figure, model, dataset, recipe or scale, fig5 without images, or Dask
-            without a scheduler.
+        ValueError: for an argument that cannot be, fig5 without images, or Dask without a scheduler.
+        OSError: if nothing can be written to ``runs`` or ``out``.
     """
-    names = [("figure", figure, FIGURES), ("scale", scale, SCALES), ("recipe", recipe, RECIPES)]
-    names += [("model", model, MODELS) for model in models or ()]
-    names += [("dataset", dataset, [*SPLITS, *(["imagenet"] if figure == "fig5" else [])]) for dataset in datasets or ()]
-    for what, value, known in names:
-        if value not in known:
-            raise unknown(what, value, known)
-    units = _units(figure, models, datasets)
-    for variant in variants or ():
-        if variant not in (known := list(dict.fromkeys(unit.variant for unit in units))):
-            raise unknown(f"variant of {figure}", variant, known)
+    task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed, weights)
+    if figure == "all" and task != Task("all"):
+        raise ValueError("figure='all' has its own models, datasets, recipes and seeds: leave them out, or name one figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
-    chosen = FIGURES[figure]
-    if epochs is None:
-        epochs = SCALES[scale].epochs or min(RECIPES[recipe].epochs, chosen.epochs or RECIPES[recipe].epochs)
-    epochs = whole_number("epochs", epochs, 1)
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    if max_minutes is not None:
+        number("max_minutes", max_minutes, 0)
+    if batch_size is not None:
+        whole_number("batch_size", batch_size, 1)
     jobs = whole_number("jobs", jobs, 1)
     apart = () if scale == "full" else (scale,)
     many = jobs > 1 or backend is not None
     runs, out = (Path(path, *apart) for path in (runs, out))
+    room_for(runs), room_for(out)
     if many:  # workers stand in other folders, and their bars would run into each other
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
-    campaign = Campaign(
-        recipe, epochs, whole_number("tune_epochs", tune_epochs or epochs, 1), batch_size, seed, torch.device(device), scale,
-        None if images is None else Path(images), runs, out, (out, FOLDER) if shipped else (out,), progress,
+    common = dict(
+        batch_size=batch_size, device=usable(device), scale_name=scale, images=None if images is None else Path(images),
+        runs=runs, out=out, known=(out, FOLDER) if shipped else (out,), progress=progress,
     )  # fmt: skip
-    units = [unit for unit in units if not variants or unit.variant in variants]
-    step = partial(_step, campaign, chosen, max_minutes, time.time())
-    yield from spread(step, _lost, units, jobs, backend, scheduler, out) if many else map(step, units)
+    began, steps = time.time(), []
+    for each in QUEUE if figure == "all" else [task]:
+        name = str(each) if figure == "all" else ""
+        if name and SCALES[scale].epochs:  # a trial
+            each = replace(each, epochs=None, tune_epochs=None)
+        units, how = _checked(each, scale)
+        step = partial(_step, Campaign(**common, **how), FIGURES[each.figure], max_minutes, began, name)
+        steps.append(spread(step, partial(_lost, name), units, jobs, backend, scheduler, out) if many else map(step, units))
+    return chain.from_iterable(steps)
 
 
-def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, unit: Unit) -> Step:
+def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
+    """The units of a task, and how their networks are trained; a sentence for what cannot be."""
+    if task.figure not in FIGURES:
+        raise unknown("figure", task.figure, [*FIGURES, "all"])
+    datasets = [*SPLITS, *(["imagenet"] if task.figure == "fig5" else [])]
+    figure = FIGURES[task.figure]
+    _names("recipe", [task.recipe], RECIPES)
+    _names("model", task.models, MODELS)
+    _names("dataset", task.datasets, datasets)
+    if task.weights is not None and (task.weights not in SOURCES or task.figure != "fig4"):
+        raise ValueError(f"weights={task.weights!r}: fig4 takes those of {', '.join(SOURCES)}; got figure {task.figure!r}")
+    own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
+    networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
+    if task.weights is None:  # any network can be trained on any dataset; others' are those that there are
+        networks += [(m, d) for d in task.datasets or dict.fromkeys(d for _, d in own) for m in task.models or ()]
+    elif not networks:
+        raise unknown(f"network of {task.weights}", f"{task.models} on {task.datasets}", [f"{m} on {d}" for m, d in own])
+    units = [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in figure.variants(m)]
+    _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
+    usual = RECIPES[task.recipe].epochs
+    epochs = (SCALES[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
+    how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1), "seed": whole_number("seed", task.seed, 0)}
+    how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1)
+    return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}
+
+
+def _names(what: str, names: Sequence[str] | None, known: Sequence[str], of: str = "") -> None:
+    if isinstance(names, str) or names is not None and not names:
+        raise ValueError(f"{what}s{of} must be a list of one or more names; got {names!r}. Leave it out for all of the figure's")
+    for name in names or ():
+        if name not in known:
+            raise unknown(what + of, name, known)
+
+
+def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, task: str, unit: Unit) -> Step:
     """Find the record of a unit in the folders that are known, or measure it."""
-    left = None if max_minutes is None else max_minutes - (time.time() - began) / 60
+    left, tell = countdown(max_minutes, began), partial(Step, unit, task=task)
     try:
         settings = figure.settings(campaign, unit)
         if found := campaign.recorded(figure.experiment, settings):
-            return Step(unit, "recorded", found[0])
-        if left is not None and left <= 0:
+            return tell("recorded", found[0])
+        if left() == 0:
             raise OutOfTime(f"max_minutes={max_minutes} are over")
         result = figure.measure(campaign, unit, left)
         write_result(result, campaign.out / f"{_file(figure.experiment, campaign, unit, settings)}.json")
-        return Step(unit, "measured", result)
+        return tell("measured", result)
     except OutOfTime as reason:
-        return Step(unit, "out of time", note=str(reason))
-    except (ValueError, OSError, MemoryError, ArithmeticError, torch.OutOfMemoryError) as error:
-        return Step(unit, "failed", note=str(error))
+        return tell("out of time", note=str(reason))
+    except Exception as error:  # whatever it is, the others may be measured; an interrupt is none of these
+        foreseen = isinstance(error, (ValueError, OSError, MemoryError, ArithmeticError)) and str(error)
+        return tell("failed", note=foreseen or f"{type(error).__name__}: {error}")
 
 
-def _lost(unit: Unit) -> Step:
+def _lost(task: str, unit: Unit) -> Step:
     note = f"it took {LOSSES} workers with it, which were killed or ran out of memory. Give it more, or run it alone"
-    return Step(unit, "failed", note=note)
-
-
-def _units(figure: str, models: Sequence[str] | None, datasets: Sequence[str] | None) -> list[Unit]:
-    """Those of the figure's networks, or of those asked for: the figure's among them first."""
-    own = FIGURES[figure].networks
-    networks = [(m, d) for m, d in own if (not models or m in models) and (not datasets or d in datasets)]
-    networks += [(m, d) for d in datasets or dict.fromkeys(d for _, d in own) for m in models or ()]
-    return [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in FIGURES[figure].variants(m)]
+    return Step(unit, "failed", note=note, task=task)
 
 
 def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> str:

