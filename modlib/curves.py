@@ -11,8 +11,8 @@ from modlib._checks import whole_number
 from modlib._tensors import plain
 from modlib.data import Images
 from modlib.graph import DynamicGraph, dynamic_graph, iter_graphs
-from modlib.modularity import check_labels, modularity
 from modlib.models.inputs import as_inputs, samples
+from modlib.modularity import check_labels, modularity
 
 
 @dataclass(frozen=True, eq=False)

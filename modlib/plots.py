@@ -21,6 +21,11 @@ STYLES = (
     ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"), ("black", "X"),
 )  # fmt: skip
 
+# Of the classes, in every picture of the book: Petroff's ten (2021), which stay apart for colour-blind readers, too.
+CLASS_COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+
 
 def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -> Axes:
     """Modularity over layers.
@@ -194,5 +199,5 @@ def legend_below(figure: Figure, ax: Axes, **options) -> None:
     figure.legend(handles, names, loc="outside lower center", frameon=False, **{"fontsize": 8, "ncols": 5} | options)
 
 
-def _color(c: int):
-    return plt.get_cmap("tab10" if c < 10 else "tab20")(c % 20)
+def _color(c: int) -> str:
+    return CLASS_COLORS[c % len(CLASS_COLORS)]

@@ -1,20 +1,21 @@
-"""The checker of exercises: right, nearly right and wrong answers, none of which it gives away."""
+"""The checker of exercises: right, nearly right and wrong answers, none of which it gives away; and the keys themselves."""
 
 import numpy as np
 import pytest
 import torch
+from exercise_keys import KEYS
 
-from modlib.book.checker import INDEX, PER_CENT, Checker, Exercise
-from modlib.book.exercises import EXERCISES
-from modlib.book.exercises import check as book_check
+from modlib.book import exercises
+from modlib.book.exercises import Checker
 
 
 @pytest.fixture
 def check():
+    index = {"Off by one: index": 2, "Off by one: number": 4}
     return Checker({
-        "1.1": Exercise(lambda: 3, "count the layers", near=INDEX),
-        "1.2": Exercise(lambda: 0.7420493, "take k = 5", near=PER_CENT),
-        "1.3": Exercise(lambda: [-1, 1], "negative first"),
+        "1.1": {"key": 3, "tolerance": 1e-6, "hint": "count the layers", "near": index},
+        "1.2": {"key": 0.7420493, "tolerance": 1e-6, "hint": "take k = 5", "near": {"That is the percentage.": 74.20493}},
+        "1.3": {"key": [-1, 1], "tolerance": 1e-6, "hint": "negative first", "near": {}},
     })  # fmt: skip
 
 
@@ -52,11 +53,15 @@ def test_an_exercise_that_there_is_not(check):
         check("1.4", 1)
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_each_key_is_right_and_no_near_miss_of_its_own(name, capsys):
-    exercise = EXERCISES[name]
-    assert book_check(name, exercise.key())
-    right = np.asarray(exercise.key(), float)
-    for words, near in exercise.near.items():
-        assert not book_check(name, near(right)), words
+@pytest.mark.parametrize("name", KEYS)
+def test_each_key_is_what_the_library_computes(name, capsys):
+    exercise = exercises.check.exercises[name]
+    np.testing.assert_allclose(exercise["key"], np.asarray(KEYS[name](), float), rtol=0, atol=max(1e-6, exercise["tolerance"] / 10))
+    assert exercises.check(name, exercise["key"]) and exercise["hint"]
+    for words, near in exercise["near"].items():
+        assert not exercises.check(name, near)
         assert words in capsys.readouterr().out
+
+
+def test_there_is_a_key_for_every_exercise():
+    assert exercises.check.exercises.keys() == KEYS.keys()

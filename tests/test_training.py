@@ -17,8 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import modlib
 from modlib import Images, build_model, training
 from modlib.cost import accuracy
-from modlib.results import STUDIES, Records, measurement, read_result
 from modlib.data.batches import Batches
+from modlib.results import STUDIES, Records, measurement, read_result
 from modlib.training import RECIPES, OutOfTime, Recipe, _Run, train
 
 SMALL = Recipe(epochs=3, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1)

@@ -15,7 +15,8 @@ from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
 from modlib.graph.neighbours import panel_bytes
 from modlib.models import chosen_layers
 from modlib.models.identity import fingerprint
-from modlib.models.inputs import as_inputs, samples as samples_in
+from modlib.models.inputs import as_inputs
+from modlib.models.inputs import samples as samples_in
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def check_pixels(model: nn.Module, x: Inputs) -> None:
     channels = model.mean.shape[1]
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"model takes images (N, {channels}, H, W); got x of shape {tuple(x.shape)}")
-    low, high = (0, 1) if x.dtype == torch.uint8 else (x.min().item(), x.max().item())
+    low, high = (0, 1) if x.dtype == torch.uint8 or x.is_meta else (x.min().item(), x.max().item())
     if low < -0.25 or high > 1.25:
         raise ValueError(
             f"model takes pixels in [0, 1] and normalises them itself; got x from {low:.3g} to {high:.3g}. "
