@@ -42,15 +42,15 @@ check-book: $(READY)
 check-package: $(READY)
 	$(BIN)/python .ci/check_package.py
 
-# Write each notebook's .ipynb from its .md, which is the source.
+# Write each notebook's .ipynb from its .md, which is the source: as JupyterLab and Colab show it.
 pairs: $(READY)
-	$(BIN)/jupytext --update --to ipynb notebooks/*.md
+	$(BIN)/python book/_ext/editions.py notebooks/*.md
 
 # Write requirements-hashes.txt after a version in requirements.txt changed.
 hashes:
 	$(PYTHON) -m venv _build/tools && _build/tools/bin/pip install --quiet pip-tools
 	sed -n '/^[A-Za-z]/{/^torch/!p}' requirements.txt > _build/pinned.in
-	sed -n '/^#/p' requirements-hashes.txt > _build/hashes.txt
+	sed '/^[^#]/,$$d' requirements-hashes.txt > _build/hashes.txt
 	_build/tools/bin/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe --no-emit-index-url \
 		--no-emit-find-links --strip-extras --no-config --output-file - _build/pinned.in >> _build/hashes.txt
 	mv _build/hashes.txt requirements-hashes.txt

@@ -11,11 +11,11 @@ from torch import nn
 
 import modlib
 from modlib import data, models, pruning, results, training, zoo
+from modlib._checks import room_for, unknown
 from modlib._tensors import usable
 from modlib.campaign import embed as embedding
 from modlib.campaign import figures
 from modlib.campaign.reproduce import reproduce as steps_of
-from modlib.campaign.reproduce import room_for
 from modlib.cost import accuracy, cost, seconds
 from modlib.curves import curve_of
 from modlib.data.datasets import DATASETS, SPLITS
@@ -202,7 +202,7 @@ def fetch_data(
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
     if dataset not in SPLITS:
-        raise modlib._checks.unknown("dataset", dataset, SPLITS)
+        raise unknown("dataset", dataset, SPLITS)
     for path in data.store(dataset, door, archive):
         typer.echo(path)
 
@@ -248,8 +248,7 @@ def reproduce(
     for step in steps:
         failed = failed or step.state == "failed"
         typer.echo(str(step))
-    if failed:
-        raise typer.Exit(1)
+    raise typer.Exit(failed)
 
 
 @app.command(hidden=True)

@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -115,3 +116,13 @@ def number(name: str, value: object, low: float, high: float | None = None) -> f
     if not fits or isinstance(value, str):
         raise ValueError(f"{name} must be a number {bounds}; got {name}={value!r}")
     return float(value)
+
+
+def room_for(folder: Path) -> None:
+    """Refuse a folder to which nothing can be written, before hours of work for it."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"nothing can be written to {str(folder)!r}: {error.strerror}", str(there)) from None

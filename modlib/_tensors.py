@@ -1,7 +1,8 @@
-"""What every run of a network needs: inputs as tensors, where and how precisely it computes, evaluation mode for a while."""
+"""What every run of a network needs: arrays as tensors, where and how precisely it computes, evaluation mode for a while."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -10,30 +11,131 @@ from torch import nn
 from modlib.data import Images
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """The network itself, out of what ``torch.compile`` and parallel wrappers put around it.
+
+    Raises:
+        ValueError: for anything that is no ``torch.nn.Module``.
+    """
+    if isinstance(model, str):
+        raise ValueError(f"model must be a torch.nn.Module; got the name {model!r}. Load it: modlib.load_model({model!r})")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return model
+
+
 def place(model: nn.Module, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
     """The device and the precision that a model computes in; of one without tensors the default, and float32."""
     tensors = [*model.parameters(), *model.buffers()]
-    precision = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    precision = next((t.dtype for t in (*weights_of(model), *tensors) if t.is_floating_point()), torch.float32)
     return tensors[0].device if tensors else torch.device(default), precision
+
+
+def weights_of(model: nn.Module) -> list[torch.Tensor]:
+    """What multiplies the inputs of its modules: more than scales and shifts."""
+    return [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "weight" and p.ndim > 1]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; at the end every module is in the mode it was in."""
+    """Evaluation mode; at the end every module is in the mode it was in. Both by ``train()``, which a module may define itself."""
     modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
+        if any(modes.values()):
+            model.eval()
         yield
     finally:
+        for module, mode in modes.items():  # parents first: what they set in their parts, the parts set right
+            if module.training != mode:
+                module.train(mode)
         for module, mode in modes.items():
-            module.training = mode
+            if module.training != mode:  # a train() that does not do what it is asked to
+                module.training = mode
 
 
-def as_tensor(x) -> torch.Tensor:
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Float32 computed in float32, by each module's own operators: no TF32, autocast, compiled code or fused attention."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(full_precision())
+        if torch.amp.is_autocast_available(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # else nothing is compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))  # hooks are not seen by code compiled before
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole block: its parts would not run
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 products and convolutions in float32, whatever the caller allows elsewhere (TF32, bfloat16).
+
+    torch has two sets of switches, old and new, and refuses to read the old ones where the new ones say otherwise. So each
+    is changed as the caller has set it; in the end all are as before.
+    """
+    products, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: torch.backends.cudnn.allow_tf32)
+    switches = _switches()
+    before, changed = [switch.fp32_precision for switch in switches], []
+    try:
+        if products not in (None, "highest"):
+            torch.set_float32_matmul_precision("highest")
+        if convolutions:
+            torch.backends.cudnn.allow_tf32 = False
+        for switch in switches:  # what only inherits follows those above it, and is not touched
+            if (value := switch.fp32_precision) not in ("none", "ieee"):
+                changed.append((switch, value))
+                switch.fp32_precision = "ieee"
+        yield
+    finally:
+        for switch, value in reversed(changed):
+            switch.fp32_precision = value
+        if products not in (None, "highest"):
+            torch.set_float32_matmul_precision(products)
+        if convolutions:
+            torch.backends.cudnn.allow_tf32 = True
+        for switch, value in zip(switches, before, strict=True):
+            if switch.fp32_precision != value:
+                switch.fp32_precision = value
+
+
+def _read(switch: Callable):
+    try:
+        return switch()
+    except RuntimeError:  # set by the new ones
+        return None
+
+
+def _switches() -> list:
+    """torch's new switches (2.9 and later) that products and convolutions obey, from the topmost down."""
+    everything, cuda, cpu = torch.backends, torch.backends.cudnn, torch.backends.mkldnn
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        return []
+    return [everything, cuda, cpu, torch.backends.cuda.matmul, cuda.conv, cuda.rnn, cpu.matmul, cpu.conv, cpu.rnn]
+
+
+def as_tensor(x, name: str = "x") -> torch.Tensor:
     """An array as a tensor, without a copy where torch can do without; tensors as they are."""
     if isinstance(x, Images):
-        raise ValueError("x must be an array or a tensor; got Images. Give their pixels: images.x")
-    return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, requirements="CW"))
+        raise ValueError(f"{name} must be an array or a tensor; got Images. Give their pixels: images.x")
+    if isinstance(x, torch.Tensor):
+        return x
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"numbers of type {array.dtype}" if array.ndim else "no numbers")
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), "CW"))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be an array or a tensor of numbers; got {type(x).__name__} ({error})") from None
 
 
 def as_floats(pixels: torch.Tensor) -> torch.Tensor:

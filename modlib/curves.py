@@ -8,9 +8,11 @@ import numpy as np
 from torch import nn
 
 from modlib._checks import whole_number
+from modlib._tensors import plain
 from modlib.data import Images
 from modlib.graph import DynamicGraph, dynamic_graph, iter_graphs
 from modlib.modularity import check_labels, modularity
+from modlib.models.inputs import as_inputs, samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,11 @@ class Curve:
     k: int
     n: int
 
+    def __post_init__(self):
+        if not len(self.layers) == len(self.q) == len(self.per_class):
+            lengths = f"{len(self.layers)}, {len(self.q)} and {len(self.per_class)}"
+            raise ValueError(f"layers, q and per_class must have one entry a layer; got {lengths}")
+
 
 @dataclass(frozen=True, eq=False)
 class CurveDraws:
@@ -48,6 +55,10 @@ class CurveDraws:
     k: int
     n: int
 
+    def __post_init__(self):
+        if np.ndim(self.q) != 2 or len(self.layers) != self.q.shape[1]:
+            raise ValueError(f"q must be (draws, L) for {len(self.layers)} layers; got shape {np.shape(self.q)}")
+
     @property
     def mean(self) -> np.ndarray:
         """(L,) mean over the draws."""
@@ -64,11 +75,13 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
 
     Args:
         model: any ``torch.nn.Module``.
-        x: (N, 3, H, W) images, uint8 or float in [0, 1].
-        y: (N,) integer labels.
+        x: (N, 3, H, W) images, uint8 or float in [0, 1]; or tokens, several inputs, inputs by name, a ``DataLoader`` or
+            ``Dataset``, as :func:`modlib.iter_features` takes them.
+        y: (N,) integer labels, or names of classes.
         k: neighbours of each node, 1 <= k < N.
-        layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: of :func:`modlib.dynamic_graph` (``memory``, ``resume``, ``sketch``, ``batch_size``, ``progress``).
+        layers: names of modules; by default those of :func:`modlib.layer_names` that run, in the order in which they run.
+        **options: of :func:`modlib.dynamic_graph` (``memory``, ``resume``, ``sketch``, ``dead``, ``batch_size``, ``output``,
+            ``reduce``, ``forward``, ``progress``).
 
     Raises:
         ValueError: as :func:`iter_features`, :func:`knn_graph` and :func:`modularity` do, labels and k before the model runs.
@@ -79,7 +92,9 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
     >>> len(curve.layers), bool(curve.q[-1] > curve.q[0])
     (10, True)
     """
-    y = check_labels(y, len(x))
+    plain(model)  # a sentence where it is none
+    x = as_inputs(x)
+    y = check_labels(y, samples(x))
     return curve_of(dynamic_graph(model, x, k, layers, **options), y)
 
 
@@ -173,10 +188,10 @@ def curve_grid(
     seed = seed if seed is None else whole_number("seed", seed, 0)
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
     k = tuple(whole_number("k", each, 1, min(n) - 1, f"for N={min(n)} samples") for each in k)
-    classes = int(images.y.max()) + 1
+    classes = int(check_labels(images.y, len(images)).max()) + 1
     chosen = [np.sort(part) for each in n for part in _draw(len(images), each, draws, seed)]
     used = np.unique(np.concatenate(chosen))
-    labels = [check_labels(images.y[part], len(part)) for part in chosen]
+    labels = [check_labels(check_labels(images.y, len(images))[part], len(part)) for part in chosen]
     samples = [np.searchsorted(used, part) for part in chosen]
     layers, columns = [], []
     with closing(iter_graphs(model, images.x[used], max(k), samples, **options)) as stream:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from modlib.graph import DynamicGraph, KnnGraph
+
+IDS = 10_000  # labels from here on (and from N on) are names of classes, not numbers: they are numbered in their order
 
 
 def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
@@ -19,10 +22,11 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     second; its figures follow the standard form.
 
     Args:
-        graph: a :class:`KnnGraph`, a symmetric, non-negative (N, N) adjacency, dense or scipy.sparse, or a
-            :class:`DynamicGraph` of L snapshots.
-        labels: (N,) integers >= 0 of at least two classes.
-        per_class: give the C = max(labels) + 1 terms of the sum instead of their sum.
+        graph: a :class:`KnnGraph`, a symmetric, non-negative (N, N) adjacency, dense or scipy.sparse, an undirected graph of
+            networkx, or a :class:`DynamicGraph` of L snapshots.
+        labels: (N,) integers >= 0 of at least two classes, or their names (text), which are numbered in alphabetical order.
+        per_class: give the C = max(labels) + 1 terms of the sum instead of their sum. (Where max(labels) is at least N and
+            10,000, labels are ids with gaps: C is then the number of classes there are, in rising order of their ids.)
 
     Returns:
         float, or (C,) float64 array that sums to it; (L,) or (L, C) for a dynamic graph.
@@ -55,24 +59,30 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
 
 def check_labels(labels, n: int) -> np.ndarray:
     """``labels`` as int64 (n,), or a ValueError that says what is wrong with them."""
-    y = np.asarray(labels)
+    y = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
     if y.shape != (n,):
         raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
     if n == 0:
         raise ValueError("labels must name at least two classes; there are no samples")
+    if y.dtype.kind in "US" or y.dtype == object and all(isinstance(label, str) for label in y):
+        y = np.unique(y.astype(str) if y.dtype == object else y, return_inverse=True)[1]
     if not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"labels must be integers; got dtype {y.dtype}. Number the classes from 0")
     if y.min() < 0:
         raise ValueError(f"labels must be >= 0; got {y.min()} at index {y.argmin()}. Number the classes from 0")
     if y.min() == y.max():
         raise ValueError(f"labels must name at least two classes; all {n} samples are of class {y[0]}")
-    return y.astype(np.int64)
+    return np.unique(y, return_inverse=True)[1] if y.max() >= max(n, IDS) else y.astype(np.int64)
 
 
 def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Source, target and float64 weight of every directed edge, and the number of nodes."""
     if isinstance(graph, KnnGraph):
         return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), graph.weights.ravel().astype(float), graph.n
+    if type(graph).__module__.startswith("networkx."):
+        import networkx
+
+        graph = networkx.to_scipy_sparse_array(graph, dtype=float)  # parallel edges add up
     try:
         a = sp.coo_array(graph, dtype=np.float64)
     except (TypeError, ValueError):
@@ -83,4 +93,5 @@ def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         raise ValueError("graph must have finite weights >= 0; modularity of signed graphs is another quantity")
     if abs(a - a.T).max() > 1e-9 * a.data.max(initial=0):
         raise ValueError("graph must be symmetric; for a directed adjacency D pass (D + D.T) / 2")
-    return a.row, a.col, a.data, a.shape[0]
+    # Q does not see a common factor; a power of two, exact, keeps sums of the largest floats finite.
+    return a.row, a.col, np.ldexp(a.data, -np.frexp(a.data.max(initial=0))[1]), a.shape[0]

@@ -1,6 +1,7 @@
 """Pictures with matplotlib: curves, embeddings of layers, dynamic graphs."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy.sparse import triu
 
 from modlib._checks import unknown
+from modlib._tensors import as_tensor
 from modlib.graph import DynamicGraph
 from modlib.modularity import modularity
 
@@ -19,17 +21,23 @@ STYLES = (
     ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"), ("black", "X"),
 )  # fmt: skip
 
+# Of the classes, in every picture of the book: Petroff's ten (2021), which stay apart for colour-blind readers, too.
+CLASS_COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+
 
 def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -> Axes:
     """Modularity over layers.
 
     Args:
-        curves: label -> :class:`modlib.Curve` or :class:`modlib.CurveDraws` (drawn with its spread, one standard
+        curves: a curve, or label -> :class:`modlib.Curve` or :class:`modlib.CurveDraws` (drawn with its spread, one standard
             deviation to each side).
         paper: (L,) values printed in the paper, drawn dashed.
         title: above the picture.
         ax: where to draw; by default a new figure.
     """
+    curves = curves if isinstance(curves, Mapping) else {"": curves}
     ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
     for label, curve in curves.items():
         q = curve.mean if hasattr(curve, "mean") else curve.q
@@ -57,8 +65,23 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
 
     Returns:
         (N, 2) float array.
+
+    Raises:
+        ValueError: for features that are not finite, of fewer than four samples, all the same, or zero in a row.
     """
-    x = np.asarray(features.cpu() if isinstance(features, torch.Tensor) else features)
+    x = as_tensor(features, "features").cpu().numpy()
+    if x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
+        raise ValueError(f"features must be a matrix (N, M) of finite numbers of at least four samples; got shape {x.shape}")
+    if (x == x[0]).all() or not x.any(1).all():
+        raise ValueError("features must not be the same for all samples (a collapsed layer), nor all zeros for one (a dead sample)")
+    threads = torch.get_num_threads()
+    try:
+        return _embedded(x, method, seed, start)
+    finally:
+        torch.set_num_threads(threads)  # numba sets it for the whole process
+
+
+def _embedded(x: np.ndarray, method: str, seed: int, start: np.ndarray | None) -> np.ndarray:
     if start is not None:
         start = (start - start.mean(0)) / start.std(0)
     if method == "tsne":
@@ -176,5 +199,5 @@ def legend_below(figure: Figure, ax: Axes, **options) -> None:
     figure.legend(handles, names, loc="outside lower center", frameon=False, **{"fontsize": 8, "ncols": 5} | options)
 
 
-def _color(c: int):
-    return plt.get_cmap("tab10" if c < 10 else "tab20")(c % 20)
+def _color(c: int) -> str:
+    return CLASS_COLORS[c % len(CLASS_COLORS)]

@@ -37,6 +37,7 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     modularity(graph, labels)  # its checks
     source, target, weight, n = edges(graph)
     labels = check_labels(labels, n)
+    labels = np.unique(labels, return_inverse=True)[1]  # classes that do not occur take no room
     total, classes = weight.sum(), labels.max() + 1
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
 
@@ -129,6 +130,7 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     k = whole_number("k", k, 1, graph.k, f"for a graph with {graph.k} neighbours a node")
     size = whole_number("size", n // 2 if size is None else size, k + 1, n, f"for N={n} samples and k={k}")
 
+    labels = np.unique(labels, return_inverse=True)[1]  # classes that do not occur take no room
     of_class = np.eye(labels.max() + 1)[labels]
     same = labels[graph.neighbors] == labels[:, None]
     sums = np.column_stack([same.ravel(), of_class[graph.neighbors.ravel()]])  # of an edge: inside?, class it ends in

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from modlib._checks import size_in_bytes, whole_number
-from modlib._tensors import as_tensor
-from modlib.features import iter_features
+from modlib._tensors import as_tensor, full_precision
+from modlib.features import iter_features, layers_of
 from modlib.graph import DynamicGraph
-from modlib.models import chosen_layers
+from modlib.models.inputs import as_inputs, rows_of, samples
 from modlib.modularity import check_labels
 
 COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64
@@ -58,6 +58,8 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     >>> shared_edges(two).tolist(), shared_edges(two, [0, 0, 1, 1])[0, 0].item()
     ([[4, 0], [0, 4]], 4)
     """
+    if not isinstance(graph, DynamicGraph):
+        raise ValueError(f"graph must be a DynamicGraph; got {type(graph).__name__}")
     keys = []
     for snapshot in graph.graphs:
         ends = np.arange(snapshot.n)[:, None], snapshot.neighbors
@@ -95,12 +97,13 @@ def linear_cka(
 
     Args:
         model: any ``torch.nn.Module``.
-        x: (N, 3, H, W) images, uint8 or float in [0, 1].
-        layers: names of modules; by default :func:`modlib.layer_names` of the model.
+        x: (N, 3, H, W) images, or whatever else :func:`modlib.iter_features` takes.
+        layers: names of modules; by default those of :func:`modlib.layer_names` that run, in the order in which they run.
         minibatch: images of a batch, at least 4; a last batch that is not full is left out. By default the full CKA.
         memory: bytes, or a size, for features and kernels together: 8 L N^2 bytes of kernels, and at least one layer's
             features.
-        **options: of :func:`modlib.iter_features` (``batch_size``, ``progress``).
+        **options: of :func:`modlib.iter_features` (``batch_size``, ``output``, ``reduce``, ``forward``,
+            ``progress``).
 
     Returns:
         (L, L) float64, symmetric, 1 on the diagonal; in [0, 1], but for minibatches only up to their noise.
@@ -115,8 +118,11 @@ def linear_cka(
     >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
     (10, 10)
     """
-    names = chosen_layers(model, layers)
-    n = len(x)
+    if options.get("storage", "float32") != "float32":
+        raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
+    x = as_inputs(x)
+    names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
+    n = samples(x)
     size = n if minibatch is None else whole_number("minibatch", minibatch, 4, n, f"for N={n} images")
     kernels = 8 * len(names) * size**2
     room = size_in_bytes(memory) - kernels
@@ -127,7 +133,7 @@ def linear_cka(
         )
     hsic = np.zeros((len(names), len(names)))
     for start in range(0, n - size + 1, size):
-        with closing(iter_features(model, x[start : start + size], names, memory=room, **options)) as stream:
+        with closing(iter_features(model, rows_of(x, slice(start, start + size)), names, memory=room, **options)) as stream:
             hsic += _hsic((features for _, features in stream), minibatch is not None)
     return _normalise(hsic, names)
 
@@ -147,7 +153,7 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
-    hsic = _hsic(map(as_tensor, features), unbiased)
+    hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
     return _normalise(hsic, range(len(hsic)))
 
 
@@ -156,21 +162,26 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
     """(L, L) HSIC of linear kernels, but for a factor that CKA does not see."""
     kernels = []
     for x in features:
-        x = x if x.is_floating_point() else x.float()
+        x = x if x.dtype == torch.float64 else x.float()
         if x.ndim != 2 or len(x) < (4 if unbiased else 2) or kernels and len(x) != len(kernels[0]):
             raise ValueError(
                 f"features must be matrices (N, M) of the same N samples, at least {4 if unbiased else 2}; "
                 f"got shape {tuple(x.shape)}" + (f" beside N={len(kernels[0])}" if kernels else "")
             )
         kernel, square = np.zeros((len(x), len(x))), 0.0
+        # A power of two, exact, keeps products of very large or small features in range; the kernel, in float64, has it back.
+        power = -int(torch.frexp(x.abs().max()).exponent.clamp(-120, 120)) if x.numel() else 0
         for part in x.split(COLUMNS, dim=1):
+            part = part * 2.0**power
             # Centring the features centres the kernel without cancelling large numbers against each other. HSIC_1 does
             # not see it: it is blind to what is added to a whole row and column.
             centred = part - part.mean(0)
-            kernel += (centred @ centred.T).double().cpu().numpy()
+            with full_precision():
+                kernel += (centred @ centred.T).double().cpu().numpy()
             square += float(torch.linalg.vector_norm(part)) ** 2
         if np.trace(kernel) <= (8 * torch.finfo(x.dtype).eps) ** 2 * square:
             kernel[:] = 0  # nothing but the rounding of the mean
+        kernel *= 4.0**-power
         kernels.append(_u_centred(kernel) if unbiased else kernel)
     return sum(rows @ rows.T for rows in map(np.stack, zip(*kernels, strict=True)))  # row by row: no copy of all kernels
 

@@ -67,9 +67,7 @@ RECIPES = {
     # Section 4 of the paper gives the rate, batch, decay, epochs and momentum; its code the steps and augmentation.
     "paper": Recipe(epochs=150, batch_size=256, lr=0.01, weight_decay=5e-3, schedule="steps", steps=(50, 100)),
     # One-cycle (Smith & Topin 2019): near the paper's accuracy in a fraction of its epochs.
-    "fast": Recipe(
-        epochs=20, batch_size=128, lr=0.2, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1
-    ),
+    "fast": Recipe(epochs=20, batch_size=128, lr=0.2, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1),
     # For where an epoch takes minutes. A dozen epochs are too few to settle from a rate of 0.2 or to need much
     # augmentation: rate and crop are near those that Jordan (2024) and Page (2018) found best for about ten.
     "short": Recipe(

@@ -49,7 +49,7 @@ def serve(folder: Path):
 
 @contextmanager
 def visit(browser: Browser, home: str, name: str, query: str = "", **options):
-    """Open the page `name` of the book at `home`, with every other host blocked.
+    """Open the page `name` of the book at `home`, with every other host blocked; `query` may be a section, "#its-name".
 
     On leaving, fail if anything was asked of another host, failed to load, or complained on the
     console, whatever the test did in between.
@@ -76,7 +76,7 @@ def visit(browser: Browser, home: str, name: str, query: str = "", **options):
     page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url} {r.failure}"))
     page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status}: {r.url}"))
     try:
-        page.goto(f"{home}/{name}.html{query and '?' + query}")
+        page.goto(f"{home}/{name}.html{query and ('' if query.startswith('#') else '?') + query}")
         wait_until_drawn(page)
         yield page
         wait_until_drawn(page)

@@ -9,12 +9,13 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pytest
 import yaml
 from browser import (
     CONTROL,
+    DESKTOP,
     PHONE,
     PICTURE,
     chromium,
@@ -232,17 +233,119 @@ def test_controls_move_the_picture(browser, home, name):
             for control in controls:
                 if not (control.is_visible() and control.is_enabled()):
                     page.evaluate(reset, saved)  # another control has put it away
-                if not control.is_visible():
-                    continue  # replaced by a new one
+                if not control.is_visible() or control.evaluate("e => e.type === 'radio' && e.checked"):
+                    continue  # replaced by a new one, or chosen by another control
                 what = control.evaluate("e => e.outerHTML")
-                spoken = control.get_attribute("aria-valuetext")
+                spoken, called = control.get_attribute("aria-valuetext"), accessible_name(control)
                 assert moves_picture(page, box, control), f"nothing moved with {what}"
                 if control.get_attribute("type") == "range":
                     assert spoken and control.get_attribute("aria-valuetext") != spoken, what
                 if control.get_attribute("type") != "button":
-                    assert accessible_name(control), f"no name for {what}"
+                    assert called, f"no name for {what}"
                 moved += 1
             assert moved > len(controls) / 2
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_to_a_section_lands_on_it(browser, home, name, viewport):
+    sections = re.findall(r'<section id="([^"]+)"', source(name))[1:]
+    for section in {*sections[:1], *sections[len(sections) // 2 :][:1], *sections[-1:]}:
+        with visit(browser, home, name, f"#{section}", viewport=viewport) as page:
+            page.wait_for_timeout(500)
+            top, left_below = page.evaluate(
+                """id => [document.getElementById(id).getBoundingClientRect().top,
+                    document.documentElement.scrollHeight - innerHeight - scrollY]""", section,
+            )  # fmt: skip
+            assert -1 <= top < 100 or left_below < 2, (section, top)  # the last one may be too near the end
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_the_first_figure_is_a_few_keys_away(browser, home, name):
+    with visit(browser, home, name) as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the first interactive figure"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("!!document.activeElement.closest('.book-chart, .book-widget')")
+        stops = page.locator("mjx-container[tabindex='0'], .copybtn:not([tabindex='-1'])").count()
+        assert stops == 0  # a formula or a cell of code is no stop
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_compiled_from_text(browser, home, name):
+    [policy] = [meta["content"] for meta in Tags(source(name))["meta"] if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert "unsafe-eval" not in policy and "script-src 'self'" in policy and "object-src 'none'" in policy
+    with visit(browser, home, name):  # which fails where something was refused
+        pass
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_print_shows_stills(browser, home, name):
+    with visit(browser, home, name) as page:
+        assert not page.locator(".book-still").first.is_visible()
+        page.emulate_media(media="print")
+        assert page.locator(".book-still").count() == page.locator(".book-chart, .book-widget").count()
+        assert all(still.is_visible() for still in page.locator(".book-still img").all())
+        assert not page.locator(".book-chart:visible, .book-widget:visible, details.hide > summary:visible").count()
+
+
+def test_one_damaged_chart_leaves_the_others(browser, tmp_path):
+    names = [name for name in PICTURED if source(name).count('class="book-chart"') > 1]
+    if not names:
+        pytest.skip("no page has two charts")
+    for folder in ("_static", "_images"):
+        (tmp_path / folder).symlink_to(HTML / folder)
+    (tmp_path / "notebooks").mkdir()
+    damaged = re.sub(r'(class="book-chart"[^>]*><script type="application/json">)\{', r"\1{{", source(names[0]), count=1)
+    (tmp_path / "notebooks" / "x.html").write_text(damaged)
+    page = browser.new_page()
+    page.goto(f"{tmp_path.as_uri()}/notebooks/x.html")
+    page.wait_for_function("() => bookCharts.filter(chart => chart.view).length === bookCharts.length - 1")
+    assert "This chart could not be drawn" in page.locator(".book-chart").first.inner_text()
+    page.close()
+
+
+@pytest.mark.parametrize("value", ["constructor", "0.5", "-1", "1e9", "<b>x</b>"])
+@pytest.mark.parametrize("name", PICTURED)
+def test_a_chart_opens_whatever_its_address_says(browser, home, name, value):
+    with visit(browser, home, name) as page:
+        asked = page.evaluate("() => (window.bookCharts || []).flatMap(c => c.bound.map(b => `${c.spec.name}.${b.name}`))")
+    if not asked:
+        pytest.skip("a page without charts")
+    with visit(browser, home, name, urlencode({each: value for each in asked})) as page:
+        told = " ".join(page.locator(".book-chart").all_inner_texts())
+        assert not re.search("undefined|NaN|could not", told)
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_a_tap_on_a_pair_of_layers_stays(browser, home, name):
+    if '"name":"pairs"' not in source(name):
+        pytest.skip("a page without pairs of layers")
+    with visit(browser, home, name, viewport=PHONE, has_touch=True) as page:
+        chart = page.locator(".book-chart", has=page.locator("input[name=layer_first]"))
+        canvas, line = chart.locator("canvas"), chart.locator(".book-chart-say")
+        box = canvas.bounding_box()
+        canvas.tap(position={"x": box["width"] * 0.25, "y": box["height"] * 0.4})
+        page.wait_for_timeout(300)
+        first, second = (int(chart.locator(f"input[name=layer_{end}]").input_value()) for end in ("first", "second"))
+        assert (first, second) != (1, 4)
+        assert re.search(rf"layers {first} \(.*\) and {second} \(", line.inner_text())
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_a_slider_ends_where_the_network_ends(browser, home, name):
+    with visit(browser, home, name) as page:
+        for chart in page.locator(".book-chart:has(select[name=network])").all():
+            for network in chart.locator("select[name=network] option").all_inner_texts():
+                chart.locator("select[name=network]").select_option(network)
+                for slider in chart.locator("input[type=range]").all():
+                    slider.press("End")
+                    page.wait_for_timeout(100)
+                    value = slider.input_value()
+                    assert slider.locator("xpath=following-sibling::output").inner_text() == value
+                    assert re.search(rf"\b{value}\b", chart.locator(".book-chart-say").inner_text()), (network, value)
 
 
 def accessible_name(control) -> str:

@@ -4,6 +4,7 @@ Widgets are found by their names on the pages; one that no page has yet is skipp
 """
 
 import re
+from urllib.parse import urlencode
 
 import networkx as nx
 import numpy as np
@@ -163,7 +164,7 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
         def check():
             setting = read(page, "pruning-explorer")
             about = networks[setting["network"]]
-            model = modlib.build_model(*setting["network"].split("-"))
+            model = modlib.build_model(*setting["network"].split("-")[:2])
             off = [about["layers"][int(place) - 1] for place in str(setting["off"]).split("-") if place]
             left, text = cost(prune(model, off)), said(explorer)
             numbers = [float(number) for number in re.findall(r"([\d.]+) M\b", text)]
@@ -172,7 +173,8 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
             heard.add(text)
 
         check()
-        for network in networks:
+        ours = [name for name in networks if not name.endswith("-paper")]
+        for network in [*ours, "vgg19-cifar10-paper"]:
             explorer.locator("select[name=network]").select_option(network)
             check()
             remove = explorer.locator("button", has_text=re.compile(r"^Remove layer"))
@@ -181,7 +183,7 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
                     explorer.locator("input[name=layer]").press("ArrowRight")
                 remove.click()
                 check()
-        assert len(heard) >= 3 * len(networks)
+        assert len(heard) >= 3 * len(ours)
 
 
 @every_widget
@@ -212,6 +214,40 @@ def test_an_address_that_makes_no_sense_does_no_harm(browser, home, page_name, n
         box(page, name).locator("input[type=range]:visible:enabled").first.press("ArrowLeft")
         page.wait_for_timeout(400)
         assert "other=kept" in page.url
+
+
+@every_widget
+@pytest.mark.parametrize("value", ["constructor", "length", "__proto__", "<b>x</b>", "0.5", "-1"])
+def test_an_address_with_any_words_opens_a_working_figure(browser, home, page_name, name, value):
+    """Also words that every object of a page's scripts has: all controls at once, and the kept curve."""
+    with visit(browser, home, page_name) as page:
+        setting = read(page, name)
+    kept = "*".join(["resnet20", "cifar10", "trained", "none", value, "500", "3", "0"])
+    asked = {f"{name}.{key}": value for key in setting} | ({"explorer.kept": kept} if name == "explorer" else {})
+    with visit(browser, home, page_name, urlencode(asked)) as page:
+        widget = box(page, name)
+        assert q_said(widget) is not None and not re.search("undefined|NaN|could not", widget.inner_text())
+        widget.locator("input[type=range]:visible:enabled").first.press("ArrowRight")
+
+
+def test_an_attack_is_drawn_beside_its_own_images(browser, home):
+    with visit(browser, home, page_of("explorer"), "explorer.model=resnet20&explorer.attack=pgd+(pixels)") as page:
+        explorer = box(page, "explorer")
+        options = explorer.locator("select[name=attack] option").all()
+        if len(options) < 2:
+            pytest.skip("no attack is on this page")
+        attack = options[-1].get_attribute("value")
+        explorer.locator("select[name=attack]").select_option(attack)
+        series = next(
+            each for each in read(page, "explorer", "data")["series"]
+            if (each["model"], each["attack"]) == ("resnet20", attack)
+        )  # fmt: skip
+        setting, layers = read(page, "explorer"), len(series["layers"])
+        start = (series["n"].index(setting["n"]) * len(series["k"]) + series["k"].index(setting["k"])) * layers
+        clean = unpack(series["clean"])[start + series["readings"][setting["reading"]][-1]]
+        found = re.search(r"the same images before: (-?\d\.\d+)", said(explorer))
+        assert float(found[1]) == pytest.approx(clean, abs=6e-4)
+        assert "none: clean images" not in explorer.locator(".ml-legend").inner_text()
 
 
 @every_widget
@@ -295,7 +331,7 @@ def test_without_scripts_a_still_picture_and_its_words_remain(browser, home, pag
     try:
         page = context.new_page()
         page.goto(f"{home}/{page_name}.html")
-        stills = page.locator("noscript img").all()
+        stills = page.locator(".book-still img").all()
         alts = [still.get_attribute("alt") for still in stills if still.is_visible()]
         words = {
             "graph-lab": "edges, weights and communities",
@@ -304,6 +340,6 @@ def test_without_scripts_a_still_picture_and_its_words_remain(browser, home, pag
             "pruning-explorer": "may be taken off",
         }
         assert any(words[name] in (alt or "") for alt in alts), alts
-        assert page.locator("noscript p", has_text="runs scripts").first.is_visible()
+        assert page.locator(".book-still p", has_text="runs scripts").first.is_visible()
     finally:
         context.close()

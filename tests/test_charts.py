@@ -9,6 +9,7 @@ import pytest
 from modlib.book.charts.grid import curves_grid
 from modlib.book.charts.pairs import Layers, layer_pairs
 from modlib.graph import DynamicGraph, knn_graph
+from modlib.paper import paper_values
 from modlib.results import Records, measurement, write_result
 
 vl_convert = pytest.importorskip("vl_convert")
@@ -20,11 +21,13 @@ def drawn(chart, **params) -> str:
     for param in spec["params"]:
         if param["name"] in params:
             param["value"] = params[param["name"]]
+        if "select" in param and "value" in param:  # a selection with a control for each field
+            param["value"] = [{field: params.get(field, value) for field, value in param["value"][0].items()}]
     return vl_convert.vegalite_to_svg(spec)
 
 
 def texts(svg: str) -> list[str]:
-    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    return re.findall(r"<t(?:ext|span)[^>]*>([^<]+)</t(?:ext|span)>", svg)  # a text of several lines has a span for each
 
 
 def tooltips(svg: str, **wanted) -> list[dict]:
@@ -60,15 +63,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("n, k", [(0, 0), (1, 1)])
+@pytest.mark.parametrize("n, k", [(200, 1), (500, 3)])
 @pytest.mark.parametrize("reading, layers", [("conv", range(1, 9)), ("relu", range(3, 9))])
 def test_the_grid_shows_the_record_at_its_controls(folder, n, k, reading, layers):
     svg = drawn(curves_grid(Records.read(folder)), n=n, k=k, reading=reading)
     assert "VGG11 91.5 %" in texts(svg)
+    assert any(f"N = {n}, k = {k}" in text for text in texts(svg))  # in its own title: not every place has a sentence below
     assert texts(svg).count("not measured") == 9 * 3 - 1
     points = tooltips(svg, network="VGG11", dataset="CIFAR-10")
     points = {int(p["layer"]): p for p in points if "std" in p}
-    expected = [0.1 * layer + (200, 500)[n] / 10_000 - (1, 3)[k] / 100 for layer in layers]
+    expected = [0.1 * layer + n / 10_000 - k / 100 for layer in layers]
     assert [float(points[i + 1]["Q"]) for i in range(len(layers))] == pytest.approx(expected, abs=5.1e-4)
     assert {float(p["std"]) for p in points.values()} == {0.01}
 
@@ -76,7 +80,22 @@ def test_the_grid_shows_the_record_at_its_controls(folder, n, k, reading, layers
 def test_the_grid_of_untrained_networks_does_not_show_trained_ones(folder):
     svg = drawn(curves_grid(Records.read(folder)), weights="untrained")
     assert texts(svg).count("not measured") == 9 * 3 and "VGG11" in texts(svg)
-    assert not [p for p in tooltips(svg) if "std" in p]
+    assert not tooltips(svg, network="VGG16")  # nor the paper's, which are trained
+    assert "the paper printed no such curves" in texts(svg)
+
+
+def test_the_papers_curves_are_told_at_every_layer(folder):
+    svg = drawn(curves_grid(Records.read(folder)), n=200)
+    paper = tooltips(svg, network="VGG19", dataset="CIFAR-10", curve="paper")
+    assert [float(p["Q"]) for p in paper if "Q" in p] == pytest.approx(paper_values("fig4")["vgg19/cifar10"], abs=5.1e-4)
+    assert "grey: ImageNet50" in texts(svg) and "grey: the paper’s, N = 500 (CIFAR-100: 1000), k = 3" in texts(svg)
+    assert "The paper’s curves stay at its own N and k." in said(curves_grid(Records.read(folder)), n=200)
+
+
+def test_the_grid_offers_values_and_no_places(folder):
+    params = curves_grid(Records.read(folder)).to_dict()["params"]
+    offered = {param["name"]: param["bind"]["options"] for param in params if "bind" in param}
+    assert offered == {"weights": ["trained", "untrained"], "reading": ["conv", "relu"], "n": [200, 500], "k": [1, 3]}
 
 
 def test_an_n_that_a_test_set_does_not_hold_is_not_called_unmeasured(folder):
@@ -84,7 +103,7 @@ def test_an_n_that_a_test_set_does_not_hold_is_not_called_unmeasured(folder):
     settings = {"model": "vgg13", "dataset": "cifar10", "weights": "trained", "recipe": "fast", "epochs": 3}
     values = {"q": (["n", "k", "draw", "layer"], np.full((1, 1, 2, 2), 0.5))}
     write_result(measurement("curves", settings, coords, values), folder / "b.json")
-    assert texts(drawn(curves_grid(Records.read(folder)), n=2, k=1)).count("not at this N, k") == 1  # of VGG11
+    assert texts(drawn(curves_grid(Records.read(folder)), n=1000, k=3)).count("not at this N, k") == 1  # of VGG11
 
 
 def test_the_grid_without_any_record_is_the_papers(tmp_path):
@@ -110,9 +129,10 @@ def said(chart, **params) -> str:
     spec = json.loads(chart.to_json())
     spec["title"] = {"text": {"expr": spec["usermeta"]["say"]}}
     for param in spec["params"]:
-        param["value"] = params.get(param["name"], param.get("value"))
-        if "expr" in param:
-            del param["value"]
+        if param["name"] in params:
+            param["value"] = params[param["name"]]
+        if "select" in param and "value" in param:
+            param["value"] = [{field: params.get(field, value) for field, value in param["value"][0].items()}]
     return max(texts(vl_convert.vegalite_to_svg(spec | {"width": 600})), key=len)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import typer
 from PIL import Image
+from safetensors import safe_open
 
 import modlib
 from modlib import __main__ as cli
@@ -151,7 +152,7 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["prune", "resnet20", "--output", "."], "--output . is a folder"),
     (["reproduce", "fig4", "--models", ""], "unknown model ''. Known: vgg11"),
     (["reproduce", "fig4", "--datasets", "cifar10,"], "unknown dataset ''"),
-    (["reproduce", "all", "--seed", "1"], "figure='all' has its own models, datasets, recipes and seeds"),
+    (["reproduce", "all", "--seed", "1"], "figure='all' has its own models, datasets, recipes, seeds and weights"),
     (["reproduce", "fig4", "--out", "w.safetensors"], "nothing can be written to 'w.safetensors': Not a directory"),
     (["train", "resnet20", "--max-minutes", "-1"], "max_minutes must be a number of at least 0"),
     (["train", "resnet65"], "unknown model 'resnet65'"),
@@ -271,4 +272,5 @@ def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     status, out, _ = modlib_("data", "cifar100")
     assert status == 0
     assert out.split() == [str(tmp_path / "cache" / f"cifar100-{split}.safetensors") for split in ("train", "test")]
-    assert json.loads((tmp_path / "cache" / "cifar100-classes.json").read_text()) == list("abcd")
+    with safe_open(tmp_path / "cache" / "cifar100-test.safetensors", "np") as file:
+        assert json.loads(file.metadata()["classes"]) == list("abcd")

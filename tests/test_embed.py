@@ -82,7 +82,7 @@ def test_a_run_that_is_not_a_recipes_own_is_not_embedded_under_its_name(run, ima
     if "data" in how:
         how = {"data": (images[:80], images[100:150])}
     train("resnet20", **{"recipe": "one", "folder": tmp_path / "other", **how})
-    with pytest.raises(ValueError, match=f"other cannot be embedded: .*{says}"):
+    with pytest.raises(ValueError, match=f"other cannot be embedded by that name: .*{says}"):
         embed(tmp_path / "other", images)
     assert zoo.registry() == [] and not find_results(folder=tmp_path / "results")
 

@@ -95,6 +95,47 @@ def test_attacks_and_second_runs_are_kept_apart(rng):
     assert "seed 1" in series[2]["weights"]
 
 
+def attack_record(rng, **settings):
+    """FGSM in pixels, 8/255, with the curve of the same images before it."""
+    eps = settings.get("eps", 8 / 255)
+    coords = {"n": N, "k": K, "layer": LAYERS, "conv": ["conv1", "layer1.0"]}
+    values = {name: (["n", "k", "layer"], rng.uniform(0, 0.9, (2, 3, 3))) for name in ("q", "clean")}
+    settings = {"model": "vgg16", "dataset": "cifar10", "attack": "fgsm", "protocol": "pixels", "eps": eps} | settings
+    return measurement("attack", settings, coords, values, attack={"eps": eps})
+
+
+def test_an_attack_stands_beside_its_own_images(rng):
+    result = attack_record(rng)
+    clean, attacked = explore(results=[record(rng), result]).data["series"]
+    assert (clean["clean"], attacked["clean"] != "") == ("", True)
+    np.testing.assert_allclose(unpack(attacked["clean"]), result["clean"].ravel(), atol=0.51 * STEP)
+
+
+def test_menus_are_sorted_by_numbers_and_in_words(rng):
+    strengths = [attack_record(rng, eps=eps / 255, attack=name) for name in ("pgd", "fgsm") for eps in (16, 2, 76.5, 8)]
+    strengths.append(attack_record(rng, protocol="authors", attack="pgd"))
+    data = explore(results=[*strengths, record(rng)]).data
+    told = [data["words"][each["attack"]] for each in data["series"]]
+    assert told == [
+        "none: clean images", "FGSM, ε = 2/255, in pixels", "FGSM, ε = 8/255, in pixels", "FGSM, ε = 16/255, in pixels",
+        "FGSM, ε = 0.3, in pixels", "PGD, ε = 2/255, in pixels", "PGD, ε = 8/255, in pixels", "PGD, ε = 16/255, in pixels",
+        "PGD, ε = 0.3, in pixels", "PGD, authors’ protocol",
+    ]  # fmt: skip
+
+
+def test_what_imagenet_weights_were_measured_on_is_told():
+    data = explore().data
+    [keras] = [each for each in data["series"] if each["weights"] == "keras"]
+    assert data["words"][keras["dataset"]] == "Imagenette, ten classes of ImageNet"
+    assert data["words"]["keras"] == "Keras’s"
+
+
+def test_names_with_markup_or_tex_stay_text(own):
+    network, images = own
+    odd = Images(images.x, images.y, images.classes, r"cost $\of{ it$ <b>")
+    assert r"$\of{ it$ <b>" in explore(network, odd)._repr_mimebundle_()[0]["text/plain"]
+
+
 def test_a_full_campaign_fits_a_page(rng):
     """Every network of the paper on three datasets, trained and untrained."""
     results = []
@@ -187,9 +228,9 @@ def test_a_kernel_computes_what_was_not_recorded(own):
 
 
 def test_the_next_move_cancels(own):
-    network, images = own
     reached, go_on = threading.Event(), threading.Event()
     page = Page(explore(*own))
+    network = page.widget._own[0]  # a copy
 
     def wait(*_):
         reached.set()
@@ -204,6 +245,26 @@ def test_the_next_move_cancels(own):
     assert not [m for m in page.heard if m.get("ticket") == 1 and m["kind"] in ("series", "error")]
     hook.remove()
     assert not network._forward_hooks and not network._forward_pre_hooks
+
+
+def test_ones_own_model_is_left_alone(own):
+    """It may be trained, changed or deleted while the page computes on a copy."""
+    network, images = own
+    before = explore(network.train(), images).data["series"][0]["mean"]
+    page = Page(explore(network, images))
+    network.register_forward_pre_hook(lambda *_: pytest.fail("the explorer ran the model itself"))
+    for weight in network.parameters():
+        weight.data.zero_()
+    page.ask(1, n=30)
+    assert page.answer(1)["series"]["mean"] == before
+    assert network.training
+
+
+def test_a_model_that_cannot_be_copied_is_told(own):
+    network, images = own
+    network.kept = threading.Lock()
+    with pytest.raises(ValueError, match="model cannot be copied, and explore computes on a copy"):
+        explore(network, images)
 
 
 def test_an_error_is_a_sentence_and_the_explorer_works_on(own):

@@ -234,7 +234,7 @@ def test_the_users_own_hooks_and_settings_stay(network, pixels):
 
 
 class Odd(nn.Module):
-    """Has a layer that runs twice, one that never runs, one that gives a tuple and one that mixes the samples."""
+    """Has a layer that runs twice, one that never runs, one that mixes the samples and one that gives a number."""
 
     def __init__(self):
         super().__init__()
@@ -254,7 +254,6 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("layer, says", [
     ("conv", "layer 'conv' runs several times in one pass"),
     ("never", "layer 'never' gives no features"),
-    ("pool", "layer 'pool' gives no tensor of features"),
     ("mix", "layer 'mix' gives no features for a batch of 1 images"),
     ("scalar", "layer 'scalar' gives no tensor of features"),
 ])  # fmt: skip
@@ -304,6 +303,36 @@ def test_wrong_options_are_told_in_a_sentence(network, pixels, options, error, s
     with pytest.raises(error, match=says):
         features(network, pixels, **options)
     assert all(modes(network)) and hooks(network) == 0
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-7, 1e-30, 1e30])
+def test_half_precision_keeps_directions_at_any_scale(network, pixels, scale):
+    """Rows within 11 bits, whatever their length: rows as different as can be, and cosine similarities as of the whole."""
+    lengths = scale * torch.logspace(-6, 0, 30)[:, None]
+
+    def scaled(module, inputs, output):
+        return (output.flatten(1) * lengths[: len(output)]).view_as(output)
+
+    network[0].register_forward_hook(scaled)
+    whole, half = (features(network, pixels, ["0"], storage=storage)["0"].double() for storage in ("float32", "float16"))
+    factor = (half.abs().amax(1) / whole.abs().amax(1)).log2().round().exp2()[:, None]  # a power of two, but for rounding
+    error = (half / factor - whole).abs()
+    assert (error <= 2**-11 * whole.abs() + 2.0**-22 * whole.abs().amax(1, keepdim=True)).all()
+    kept = (whole.abs().amax(1) >= 1 / 8) & (whole.abs().amax(1) <= 65504)
+    assert (factor[kept] == 1).all()
+
+
+@pytest.mark.parametrize("files, room", [
+    ({"memory.max": "1000000", "memory.current": "400000", "memory.stat": "anon 1\ninactive_file 100000"}, 700_000),
+    ({"memory.max": "max", "memory.current": "400000", "memory.stat": "anon 1"}, 2**63),
+    ({"memory/memory.limit_in_bytes": "500", "memory/memory.usage_in_bytes": "600", "memory/memory.stat": "cache 1"}, 0),
+    ({}, 2**63),
+])  # fmt: skip
+def test_the_memory_limit_of_a_container_counts(tmp_path, files, room):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert modlib.features.container_room(tmp_path) == room
 
 
 def test_a_model_without_parameters(pixels):

@@ -487,3 +487,52 @@ def test_float16_features_are_multiplied_in_float32(rng):
 def test_float16_overflow_is_told_in_a_sentence():
     with pytest.raises(ValueError, match="row 1 holds inf. .* or store them in float32"):
         knn_graph(torch.tensor([[1.0, 2.0], [70_000.0, 1.0], [2.0, 1.0]]).half(), 1)
+
+
+@pytest.mark.parametrize("neighbors, weights, says", [
+    ([[5], [0]], [[1.0], [1.0]], r"neighbors must lie in 0\.\.1; got 0 to 5"),
+    ([[-1], [0]], [[1.0], [1.0]], r"neighbors must lie in 0\.\.1; got -1 to 0"),
+    ([[1.0], [0.0]], [[1.0], [1.0]], "neighbors must be whole numbers"),
+    ([1, 0], [1.0, 1.0], r"got shapes \(2,\) and \(2,\)"),
+    ([[1], [0]], [[1.0, 1.0]], r"got shapes \(2, 1\) and \(1, 2\)"),
+    ([[1], [0]], [[np.nan], [1.0]], "weights must be finite numbers >= 0"),
+    ([[1], [0]], [[-0.5], [1.0]], "weights must be finite numbers >= 0"),
+])  # fmt: skip
+def test_a_graph_checks_what_it_is_made_of(neighbors, weights, says):
+    with pytest.raises(ValueError, match=says):
+        modlib.KnnGraph(np.array(neighbors), np.array(weights))
+
+
+def test_snapshots_are_of_the_same_samples(rng):
+    graphs = [knn_graph(rng.normal(size=(n, 3)), 2) for n in (5, 6)]
+    with pytest.raises(ValueError, match="got 2 layers and graphs of 5, 6 nodes"):
+        DynamicGraph(("a", "b"), tuple(graphs))
+    with pytest.raises(ValueError, match="got 2 layers and graphs of 5 nodes"):
+        DynamicGraph(("a", "b"), tuple(graphs[:1]))
+
+
+def test_dead_samples_can_be_isolated(rng):
+    """The living have the graph that they have without the dead, as long as similarities are positive; the dead have no edges."""
+    x, dead = rng.random((20, 6)), np.isin(np.arange(20), [0, 7, 19])
+    x[dead] = 0
+    with pytest.raises(ValueError, match="row 0 is all zeros.*dead='isolate'"):
+        knn_graph(x, 4)
+    graph, alive = knn_graph(x, 4, dead="isolate"), np.flatnonzero(~dead)
+    alone = knn_graph(x[~dead], 4)
+    assert np.array_equal(graph.neighbors[~dead], alive[alone.neighbors])
+    np.testing.assert_allclose(graph.weights[~dead], alone.weights)
+    assert not graph.weights[dead].any() and graph.neighbors[7].tolist() == [0, 1, 2, 3] and graph.neighbors[0].tolist() == [1, 2, 3, 4]
+    assert_same(knn_graph(x[~dead], 4, dead="isolate"), alone)
+    assert not knn_graph(np.zeros((3, 2)), 2, dead="isolate").weights.any()
+    with pytest.raises(ValueError, match="unknown treatment of dead samples"):
+        knn_graph(x, 4, dead="keep")
+
+
+def test_resumed_layers_come_in_the_order_in_which_they_run(network, pixels, tmp_path):
+    file = tmp_path / "work"
+    some = modlib.dynamic_graph(network, pixels, 3, ["3"], resume=file)
+    whole = modlib.dynamic_graph(network, pixels, 3, resume=file)
+    assert whole.layers == ("0", "3") and np.array_equal(whole["3"].neighbors, some["3"].neighbors)
+    again = modlib.dynamic_graph(network, pixels, 3, resume=file)
+    for a, b in zip(whole.graphs, again.graphs, strict=True):
+        assert_same(a, b)

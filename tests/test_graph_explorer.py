@@ -13,6 +13,7 @@ import modlib
 from modlib import DynamicGraph, knn_graph
 from modlib.book.widgets.base import unpack
 from modlib.book.widgets.graph import COLUMNS, NO_EDGE, THUMBNAIL, _sheet, explore_graph
+from modlib.plots import CLASS_COLORS
 
 
 def snapshots(images, layers: int, k: int, seed: int = 0) -> DynamicGraph:
@@ -150,3 +151,29 @@ def test_words_and_a_still_where_no_script_runs(graph, images, positions):
 def test_what_does_not_fit_is_told_in_a_sentence(graph, images, positions, change, says):
     with pytest.raises(ValueError, match=says):
         explore_graph(**{"graph": graph, "images": images, "positions": positions, **change})
+
+
+def test_predicted_classes_are_told_with_their_modularity(graph, images, positions):
+    guess = (images.y + (np.arange(40) < 10)) % 10
+    data = explore_graph(graph, images, positions, predicted=guess).data
+    version = data["versions"]["clean"]
+    assert version["predicted"] == guess.tolist()
+    assert version["q_predicted"][2][3] == pytest.approx(modlib.modularity(graph.graphs[2].nearest(4), guess), abs=5.1e-5)
+    assert explore_graph(graph, images, positions).data["versions"]["clean"]["q_predicted"] == []
+
+
+@pytest.mark.parametrize("predicted", [[0] * 39, [11] * 40, [0.5] * 40, [[0] * 40] * 2])
+def test_predictions_that_do_not_fit_are_told(graph, images, positions, predicted):
+    with pytest.raises(ValueError, match=r"predicted must be a class, 0\.\.9, for each of 40 images"):
+        explore_graph(graph, images, positions, predicted=predicted)
+
+
+def test_one_palette_for_classes(graph, images, positions):
+    assert tuple(explore_graph(graph, images, positions).data["colors"]) == CLASS_COLORS
+
+
+def test_grey_images_are_shown_and_nameless_classes_told(graph, images, positions):
+    grey = modlib.Images(images.x[:, :1], images.y, images.classes, "grey")
+    assert explore_graph(graph, grey, positions).data["versions"]["clean"]["sheet"].startswith("data:image/webp")
+    with pytest.raises(ValueError, match="images must name each class: label 9 needs 10 names; got 0"):
+        explore_graph(graph, modlib.Images(images.x, images.y, (), "own"), positions)

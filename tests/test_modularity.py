@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import reference
 import scipy.sparse as sp
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sknetwork.clustering import get_modularity
 
 from modlib import KnnGraph, knn_graph, modularity
+from modlib.significance import null_model
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -180,7 +182,7 @@ PATH = np.diag([1.0, 1, 1], 1) + np.diag([1.0, 1, 1], -1)  # 0 - 1 - 2 - 3
     ([0.0, 0, 1, 1], "integers; got dtype float64"),
     ([0, 0, 1, np.nan], "integers; got dtype float64"),
     ([False, False, True, True], "integers; got dtype bool"),
-    (["a", "a", "b", "b"], "integers; got dtype <U1"),
+    ([b"a", None, "b", "b"], "integers; got dtype object"),
     ([0, 0, -1, 1], ">= 0; got -1 at index 2"),
     ([2, 2, 2, 2], "at least two classes; all 4 samples are of class 2"),
 ])  # fmt: skip
@@ -207,3 +209,34 @@ def test_bad_labels_are_told_in_a_sentence(labels, says):
 def test_bad_graphs_are_told_in_a_sentence(graph, says):
     with pytest.raises(ValueError, match=says):
         modularity(graph, [0, 0, 1, 1])
+
+
+def test_names_of_classes_are_numbered():
+    graph, names = knn_graph(np.random.default_rng(0).normal(size=(30, 4)), 3), np.array(["dog", "cat", "ant"] * 10)
+    expected = modularity(graph, [2, 1, 0] * 10, per_class=True)
+    for labels in (names, names.tolist(), names.astype(object), torch.tensor([2, 1, 0] * 10)):
+        assert np.array_equal(modularity(graph, labels, per_class=True), expected)
+
+
+@pytest.mark.parametrize("gap", [4_999, 20_000_000, 10**18])
+def test_ids_with_gaps_are_no_sizes(gap):
+    graph, few = knn_graph(np.random.default_rng(0).normal(size=(30, 4)), 3), np.arange(30) % 3
+    terms = modularity(graph, few * gap, per_class=True)
+    assert terms[terms != 0] == pytest.approx(modularity(graph, few, per_class=True))
+    assert len(terms) == (2 * gap + 1 if 2 * gap < 10_000 else 3)
+    assert null_model(graph, few * gap, 5) == pytest.approx(null_model(graph, few, 5))
+
+
+def test_the_largest_floats_do_not_overflow():
+    assert modularity(np.full((4, 4), 1e308), [0, 0, 1, 1]) == modularity(np.ones((4, 4)), [0, 0, 1, 1]) == 0
+
+
+@pytest.mark.parametrize("graph, labels", [
+    (nx.karate_club_graph(), [0] * 17 + [1] * 17),
+    (nx.MultiGraph([(0, 1), (0, 1), (1, 2), (2, 3)]), [0, 0, 1, 1]),
+])  # fmt: skip
+def test_graphs_of_networkx(graph, labels):
+    groups = [{node for node, label in zip(graph, labels, strict=True) if label == c} for c in (0, 1)]
+    assert modularity(graph, labels) == pytest.approx(nx.community.modularity(graph, groups))
+    with pytest.raises(ValueError, match="symmetric"):
+        modularity(nx.DiGraph([(0, 1), (1, 2), (2, 3)]), [0, 0, 1, 1])

@@ -131,3 +131,20 @@ def test_a_few_points_have_a_layout_too(clusters, n):
 def test_unknown_layout(clusters):
     with pytest.raises(ValueError, match="unknown layout method 'tsen'; did you mean 'tsne'"):
         layout(clusters[1], "tsen")
+
+
+def test_a_curve_alone_is_drawn():
+    ax = plot_curve(curve([0.1, 0.2]))
+    assert len(ax.get_lines()) == 1 and ax.get_legend() is None
+
+
+@pytest.mark.parametrize("features, says", [
+    (np.ones((20, 3)), "the same for all samples"),
+    (np.zeros((20, 3)), "the same for all samples"),
+    (np.diag(np.arange(20.0)), "all zeros for one"),
+    (np.eye(3), r"at least four samples; got shape \(3, 3\)"),
+    (np.full((9, 2), np.nan), "finite numbers"),
+])  # fmt: skip
+def test_features_that_no_layout_can_be_made_of(features, says):
+    with pytest.raises(ValueError, match=says):
+        layout(features)

@@ -13,6 +13,7 @@ from pruned import curve_record, pruned_record, skeleton
 from modlib import layer_names
 from modlib.book.widgets.pruning import TOLERANCES, explore_pruning
 from modlib.cost import cost
+from modlib.paper import paper_values
 from modlib.pruning import find_redundant, prune, random_plan, removable
 from modlib.results import FOLDER, Records
 
@@ -59,14 +60,14 @@ def test_what_can_go_and_what_the_rule_names_are_the_librarys(folder, networks):
         for tol, plan in zip(TOLERANCES, network["plans"], strict=True):
             expected = find_redundant(curve, tol, whole)
             assert tuple(network["layers"][i] for i in plan["remove"]) == expected.remove
-            assert tuple(plan["verdicts"]) == expected.verdicts
+            assert tuple(network["words"][i] for i in plan["verdicts"]) == expected.verdicts
 
 
 def test_variants_are_those_of_the_records(networks):
     first, second, third = networks["vgg11-cifar10"]["variants"]
-    assert (first["removed"], first["pruned"], first["start"]) == ([7], 89.5, "from inherited weights")
-    assert (second["removed"], second["pruned"], second["start"]) == ([7], 87.5, "from scratch")
-    assert (third["removed"], third["whole"], third["at_once"]) == ([5, 6, 7], 90.0, 40.0)
+    assert (first["removed"], first["pruned"], first["start"]) == ([7], 89.5, "inherited weights")
+    assert (second["removed"], second["pruned"], second["start"]) == ([7], 87.5, "")
+    assert (third["removed"], third["behind"], third["at_once"]) == ([5, 6, 7], None, 40.0)
     assert len(third["q"]) == 5 and third["title"] == "3 layers: the last"
     assert networks["resnet20-cifar10"]["variants"] == []
 
@@ -103,12 +104,34 @@ def test_the_recorded_networks_are_offered():
     widget = explore_pruning("resnet20-cifar10", tol=0.0)
     network = widget.data["networks"]["resnet20-cifar10"]
     record = Records.read(FOLDER).best("curves", "resnet20", "cifar10", weights="trained")
-    assert network["whole"] == {"macs": record["macs"], "params": record["params"], "accuracy": record["accuracy"]}
+    whole = {"macs": record["macs"], "params": record["params"], "accuracy": record["accuracy"], "tuned": []}
+    assert network["whole"] == whole
     np.testing.assert_allclose(network["q"], record.curve().mean, atol=5.1e-5)
     assert widget.setting == {"network": "resnet20-cifar10", "off": "", "layer": 2, "tol": 0.0}
     forms = widget._repr_mimebundle_()[0]
     assert forms["image/png"] and "of the MACs" in forms["text/plain"]
-    assert len(json.dumps(widget.get_state())) < 120_000
+    assert len(json.dumps(widget.get_state())) < 150_000
+
+
+def test_a_pruned_network_is_compared_with_the_whole_one_fine_tuned_as_long():
+    network = explore_pruning("vgg11-cifar10", printed=False).data["networks"]["vgg11-cifar10"]
+    assert network["whole"]["tuned"] == [[2, 86.42]] and all(each["removed"] for each in network["variants"])
+    tuned = [each["pruned"] + each["behind"] for each in network["variants"] if each["tune_epochs"] == 2]
+    assert tuned == pytest.approx([86.42] * len(tuned), abs=0.011) and tuned
+
+
+def test_the_papers_curves_end_the_menu():
+    networks = explore_pruning("vgg19-cifar10-paper").data["networks"]
+    papers = [name for name in networks if name.endswith("-paper")]
+    assert len(papers) == 27 and [*networks][-27:] == papers
+    network = networks["vgg19-cifar10-paper"]
+    assert network["title"] == "VGG19 on CIFAR-10, paper" and not network["variants"] and not network["std"]
+    np.testing.assert_allclose(network["q"], paper_values("fig4")["vgg19/cifar10"], atol=5.1e-5)
+    expected = find_redundant(np.array(paper_values("fig4")["vgg19/cifar10"]), 0.01).remove
+    plan = network["plans"][TOLERANCES.index(0.01)]
+    can_go = {i + 1 for i, why in enumerate(network["why"]) if not why}
+    assert {i + 1 for i in plan["remove"]} >= {int(name) for name in expected} & can_go
+    assert network["whole"]["macs"] == cost(skeleton("vgg19")).macs
 
 
 @pytest.mark.parametrize("arguments, says", [

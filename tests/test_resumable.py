@@ -158,8 +158,8 @@ def test_a_disk_that_is_full_names_the_file_and_loses_nothing(file, monkeypatch)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_kills_at_any_moment_lose_no_finished_part(file):
     random.seed(0)
-    done = 0
-    for _ in range(8):
+    done = kills = 0
+    while done < 12:
         ready, tell = os.pipe()
         if not (child := os.fork()):
             work = Work(file, KEY)
@@ -167,10 +167,10 @@ def test_kills_at_any_moment_lose_no_finished_part(file):
             for i in range(10_000):
                 work.add({str(i): part(i)})
         os.read(ready, 1)
-        time.sleep(random.random() / 50)
+        time.sleep(random.random() / 50 * (1 + kills / 10))  # on a busy machine later and later
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         held = Work(file, KEY).parts
         assert len(held) >= done and same(held, map(str, range(len(held))))
-        done = len(held)
-    assert done > 3
+        done, kills = len(held), kills + 1
+        assert kills < 100

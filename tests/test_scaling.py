@@ -33,7 +33,7 @@ def shown(chart, **params) -> tuple[str, list[dict]]:
 @pytest.mark.parametrize("axis", ["(k + 1) / 2N", "k"])
 def test_points_are_the_settings(chart, axis):
     svg, points = shown(chart, layer=1, axis=axis)
-    assert f"one, layer 1: Q against {axis}" in svg
+    assert f"one, layer 1 of 2: Q against {axis}" in svg
     found = {(int(p["n"].replace(",", "")), int(p["k"])): (float(p["(k + 1) / 2N"]), float(p["Q"])) for p in points}
     assert set(found) == {*SETTINGS}
     for (n, k), (reach, q) in found.items():
@@ -41,7 +41,7 @@ def test_points_are_the_settings(chart, axis):
 
 
 def test_a_layer_that_a_network_lacks_is_its_last(chart):
-    assert "one, layer 2" in shown(chart, layer=3)[0] and "two, layer 3" in shown(chart, layer=3, network="two")[0]
+    assert "one, layer 2 of 2" in shown(chart, layer=3)[0] and "two, layer 3 of 3" in shown(chart, layer=3, network="two")[0]
 
 
 def test_scatter_tells_which_axis_makes_one_line(chart):

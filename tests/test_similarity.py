@@ -167,3 +167,17 @@ def test_features_of_different_samples(features):
         cka_of([features[0], features[0][:29]])
     with pytest.raises(ValueError, match="at least 4"):
         cka_of([features[0][:3]], unbiased=True)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-10, 1, 1e10, 1e30])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_features_of_any_size(rng, scale, kind):
+    x, y = (torch.from_numpy(rng.normal(size=(12, m))) for m in (5, 40))
+    expected = cka_of([x, y])
+    np.testing.assert_allclose(cka_of([(scale * x).to(kind), y.to(kind)]), expected, atol=1e-5)
+    np.testing.assert_allclose(cka_of([300 * x.half(), 300 * y.half()]), expected, atol=2e-3)
+
+
+def test_lengths_count_so_half_precision_is_refused(network, pixels):
+    with pytest.raises(ValueError, match="storage must be 'float32'"):
+        linear_cka(network, pixels, storage="float16")

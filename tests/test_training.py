@@ -430,7 +430,6 @@ def test_the_recipes_of_a_study_differ_in_one_thing_each():
     assert differs("unsmoothed", "decayed") == {"weight_decay"} and RECIPES["decayed"].weight_decay == 5e-3
 
 
-
 def test_variants_of_a_recipe_are_never_the_record_to_show():
     def made(recipe, epochs):
         return measurement("curves", {"model": "vgg16", "dataset": "cifar10", "recipe": recipe, "epochs": epochs}, {}, {})

@@ -113,6 +113,19 @@ def test_a_graph_of_ones_own_comes_first():
     assert lab.data["presets"]["yours"]["groups"] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("graph", [
+    nx.MultiGraph([(0, 1), (0, 1), (1, 2), (2, 3)]),
+    nx.Graph([(0, 0), (0, 1), (1, 2), (2, 3)]),
+    modlib.knn_graph(np.random.default_rng(0).normal(size=(4, 3)), 2),
+], ids=["parallel edges", "a loop", "k-NN"])  # fmt: skip
+def test_a_graph_has_the_modularity_that_the_library_gives_it(graph):
+    lab = graph_lab(graph, [0, 0, 1, 1])
+    given = nx.to_numpy_array(graph) if isinstance(graph, nx.Graph) else graph
+    q = modlib.modularity(given, [0, 0, 1, 1])
+    assert modlib.modularity(adjacency(lab.data["presets"]["yours"]), [0, 0, 1, 1]) == pytest.approx(q)
+    assert f"Q = {q:.3f}" in lab._words
+
+
 @pytest.mark.parametrize("arguments, says", [
     (dict(start="triangle"), "unknown start 'triangle'; did you mean 'triangles'"),
     (dict(graph=np.zeros((3, 3)), labels=[0, 1, 1]), "no edges"),

@@ -33,6 +33,17 @@ test("modularity, its terms and the terms of all pairs are those of networkx", {
   }
 });
 
+test("a loop is one entry of the adjacency", () => {
+  const loops = new Map([
+    ["0-0", 2],
+    ["0-1", 1],
+  ]);
+  const got = modularity(2, loops, [0, 1]); // a = [[2, 1], [1, 0]], 2W = 4, s = (3, 1)
+  assert.deepEqual([got.twoW, got.strength], [4, [3, 1]]);
+  near(got.q, 2 / 4 - 9 / 16 - 1 / 16);
+  near(pairTerm(got, loops, 0, 0), 2 - 9 / 4);
+});
+
 test("an address says the same graph that it was written from", () => {
   const edges = new Map([
     ["0-1", 1],
@@ -55,6 +66,7 @@ test("an address that makes no sense does no harm", () => {
     readEdges("3-1_9-1_2-2_x_1-0*-4_0-2*3", 4),
     new Map([
       ["1-3", 1],
+      ["2-2", 1],
       ["0-2", 3],
     ]),
   );
@@ -97,6 +109,8 @@ test("a curve is found at its place in the table", () => {
   assert.deepEqual(at(500, 5, "relu").q, [0.16]);
   assert.equal(at(500, 4, "conv"), null);
   assert.equal(curve(series({ readings: { conv: [0] } }), { n: 200, k: 1, reading: "relu" }), null);
+  assert.equal(at(200, 1, "constructor"), null); // which every object has
+  assert.deepEqual(alike([series()], { model: "a", dataset: "d", weights: "trained", attack: "none", reading: "toString" }), []);
   const epochs = series({
     n: [500],
     k: [3],

@@ -1,4 +1,4 @@
-"""Still pictures of charts and widgets, and a warning for every picture that says nothing in words."""
+"""Still pictures of charts and widgets, for paper and where no script runs, and a warning for pictures without words."""
 
 import html
 import re
@@ -12,12 +12,13 @@ logger = logging.getLogger(__name__)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LIVE = "This figure answers to its controls on the page of the book, in a browser that runs scripts."
 CHART = re.compile(r'<div class="book-chart" role="group" aria-label="([^"]*)">')
+WIDE = 600  # pixels: of several panels, whose letters a phone may not shrink
 IMG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 ALT = re.compile(r"""\balt\s*=\s*("[^"]+"|'[^']+')""", re.IGNORECASE)
 
 
 class Stills(SphinxPostTransform):
-    """Describe the still of a chart or widget, and put it into HTML pages for readers without scripts.
+    """Describe the still of a chart or widget, and put it into HTML pages, where print or a page without scripts shows it.
 
     Runs just before myst-nb reduces each output to the one form that suits the builder.
     """
@@ -45,14 +46,17 @@ class Stills(SphinxPostTransform):
         still = picture.next_node(nodes.image)
         still["alt"] = words
         picture += nodes.paragraph("", "", nodes.emphasis("", LIVE))
-        page += nodes.raw("", "<noscript>", format="html")
+        page += nodes.raw("", '<div class="book-still mathjax_ignore">', format="html")
         page += [child.deepcopy() for child in picture.children]
-        page += nodes.raw("", "</noscript>", format="html")
+        page += nodes.raw("", "</div>", format="html")
 
 
-def warn_of_wordless(app, doctree, docname) -> None:
-    """Warn, and so fail the build, where a reader who cannot see a picture learns nothing."""
+def look_at_pictures(app, doctree, docname) -> None:
+    """Mark wide pictures, for narrow screens. Warn, and so fail the build, of one that tells nothing to who cannot see it."""
     for image in doctree.findall(nodes.image):
+        width = re.fullmatch(r"(\d+)(px)?", str(image.get("width", "")))
+        if width and int(width[1]) > WIDE:
+            image["classes"].append("book-wide")
         if not image.get("alt", "").strip():
             warn("an image has no alternative text", image)
     for raw in doctree.findall(nodes.raw):
@@ -74,4 +78,4 @@ def warn(sentence: str, node: nodes.Node) -> None:
 
 def setup(app) -> None:
     app.add_post_transform(Stills)
-    app.connect("doctree-resolved", warn_of_wordless)
+    app.connect("doctree-resolved", look_at_pictures)

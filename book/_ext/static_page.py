@@ -78,6 +78,27 @@ def silence_thebe(app: Sphinx, config: Config) -> None:
                 app.disconnect(listener.id)
 
 
+def quiet_formulas(app: Sphinx, config: Config) -> None:
+    """Formulas without the menu of MathJax, which makes each a stop of the tabulator key: hundreds on a page."""
+    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
+
+
+# Scripts of the page and of its own folder, and none that is made from text: Vega interprets its expressions. A page that is
+# opened as a file has no origin, so files are named; widgets are modules made from the page's own text (blob:).
+POLICY = (
+    "default-src 'self' file: data: blob:; script-src 'self' file: blob: 'unsafe-inline'; "
+    "style-src 'self' file: 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self' file:"
+)
+HEAD = f"""<meta http-equiv="Content-Security-Policy" content="{POLICY}" />
+<noscript><style>.book-still {{ display: block; }} .book-chart {{ display: none; }}</style></noscript>
+"""
+
+
+def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """What every page may load, and stills where no script runs, in browsers that do not tell a style sheet so."""
+    context["metatags"] = HEAD + context.get("metatags", "")
+
+
 def search_from_files(app: Sphinx, pagename: str, *_) -> None:
     """Let search answer on `file://` too, where a browser refuses to fetch the summaries."""
     if pagename == "search":
@@ -103,6 +124,9 @@ def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
+    app.connect("config-inited", quiet_formulas)
+    app.add_js_file("book-keys.js", loading_method="defer")
+    app.connect("html-page-context", add_to_head)
     app.connect("html-page-context", search_from_files)
     app.connect("build-finished", write_vega)
     app.connect("build-finished", drop_font_preloads)

@@ -23,7 +23,7 @@ window.bookAddress = (function () {
       if (value === saved[key]) asked.delete(`${figure}.${key}`);
       else asked.set(`${figure}.${key}`, value);
     }
-    const query = asked.size ? "?" + asked : "";
+    const query = `${asked}` && "?" + asked;
     try {
       history.replaceState(history.state, "", location.pathname + query + location.hash);
     } catch {} // a browser may refuse this to files
@@ -38,5 +38,34 @@ window.bookAddress = (function () {
     };
   }
 
-  return { read, writer };
+  // Heights settle after the browser has jumped to a section: jump again until the reader moves. An address that sets a
+  // figure's controls and names no section leads to the figure.
+  let figure = null;
+  function aim(name, box) {
+    const keys = [...new URLSearchParams(location.search).keys()];
+    if (!location.hash && !figure && keys.some((key) => key.startsWith(`${name}.`))) figure = box;
+  }
+
+  function section() {
+    try {
+      return location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    } catch {
+      return null; // no address of anything
+    }
+  }
+
+  function settle() {
+    const [visit] = performance.getEntriesByType("navigation");
+    if (!(location.hash || location.search) || (visit && visit.type !== "navigate")) return; // a page that is reloaded stays
+    const watch = new ResizeObserver(() => (figure || section() || null)?.scrollIntoView({ behavior: "instant" }));
+    const leave = () => watch.disconnect();
+    for (const move of ["wheel", "touchstart", "pointerdown", "keydown"]) {
+      addEventListener(move, leave, { once: true, passive: true });
+    }
+    setTimeout(leave, 15000);
+    watch.observe(document.querySelector("article") || document.body);
+  }
+
+  addEventListener("DOMContentLoaded", settle);
+  return { read, writer, aim };
 })();

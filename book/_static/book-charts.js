@@ -27,30 +27,63 @@
   }
 
   function prepare(box) {
-    const spec = JSON.parse(box.querySelector("script").textContent);
-    const meta = spec.usermeta || {};
-    if (meta.say) {
-      spec.params = [...(spec.params || []), { name: "say", expr: meta.say }];
-    }
     const picture = element("div", { class: "book-chart-picture" }, box);
-    const chart = { box, spec, picture, labels: meta.labels || {}, view: null, drawn: null };
-    const bound = (spec.params || []).filter((param) => param.bind && "value" in param);
-    const saved = Object.fromEntries(bound.map((param) => [param.name, param.value]));
-    chart.setting = spec.name ? window.bookAddress.read(spec.name, saved) : saved;
-    bound.forEach((param) => {
-      if (possible(param.bind, chart.setting[param.name])) param.value = chart.setting[param.name];
-      else chart.setting[param.name] = param.value;
-    });
-    chart.write = spec.name ? window.bookAddress.writer(spec.name, saved) : () => {};
-    if (meta.table) chart.table = table(chart, meta.table);
+    const chart = { box, picture, spec: {}, bound: [], setting: {}, view: null, drawn: null };
     charts.push(chart);
-    return chart;
+    tapsPoint(picture);
+    chart.spec = JSON.parse(box.querySelector("script").textContent);
+    const { name, usermeta = {} } = chart.spec;
+    if (usermeta.say) {
+      chart.spec.params = [...(chart.spec.params || []), { name: "say", expr: usermeta.say }];
+    }
+    chart.most = usermeta.most || {};
+    Object.entries(chart.most).forEach(([control, expr]) => chart.spec.params.push({ name: `most_${control}`, expr }));
+    chart.bound = bound(chart.spec);
+    const saved = Object.fromEntries(chart.bound.map(({ name, at, key }) => [name, at[key]]));
+    chart.setting = name ? window.bookAddress.read(name, saved) : saved;
+    chart.bound.forEach(({ name, bind, at, key }) => {
+      if (possible(bind, chart.setting[name])) at[key] = chart.setting[name];
+      else chart.setting[name] = at[key];
+    });
+    chart.write = name ? window.bookAddress.writer(name, saved) : () => {};
+    if (name) window.bookAddress.aim(name, box);
+    if (usermeta.table) chart.table = table(chart, usermeta.table);
+  }
+
+  // A tap does what a hover does, and stays: Vega looks for what lies under a pointer only while one moves.
+  function tapsPoint(picture) {
+    const move = (event) => {
+      if (event.pointerType !== "touch") return;
+      const { clientX, clientY } = event;
+      ["pointermove", "pointerdown"].forEach((type) => {
+        event.target.dispatchEvent(new PointerEvent(type, { clientX, clientY, pointerType: "mouse", bubbles: true }));
+      });
+    };
+    picture.addEventListener("click", move, true);
+  }
+
+  // The controls of a chart, and where the value of each stands in the specification: a variable, or a field of a
+  // selection, whose control Vega-Lite names by both.
+  function bound(spec) {
+    const found = (spec.params || []).flatMap((param) => {
+      if (!param.bind) return [];
+      if (!param.select) return "value" in param ? [{ name: param.name, bind: param.bind, at: param, key: "value" }] : [];
+      return Object.entries(param.bind).map(([key, bind]) => ({ name: `${param.name}_${key}`, bind, at: param.value[0], key }));
+    });
+    return [...found.filter(({ bind }) => bind.options), ...found.filter(({ bind }) => !bind.options)]; // menus first
   }
 
   // An address may ask for what a control does not offer.
   function possible(bind, value) {
     if (bind.options) return bind.options.includes(value);
-    return bind.input !== "range" || (value >= bind.min && value <= bind.max);
+    if (bind.input !== "range") return true;
+    return value >= bind.min && value <= bind.max && Number.isInteger((value - bind.min) / (bind.step || 1));
+  }
+
+  function damaged(chart, error) {
+    chart.picture.textContent = "This chart could not be drawn: " + error.message;
+    chart.failed = true;
+    console.error(error);
   }
 
   const controls = (chart) => chart.picture.querySelectorAll("input[name], select[name]");
@@ -64,16 +97,21 @@
     const drawn = await window.vegaEmbed(chart.picture, chart.spec, {
       mode: "vega-lite",
       actions: false,
+      ast: true, // expressions are interpreted: the page lets nobody compile any
       theme: dark ? "dark" : undefined,
       tooltip: { theme: dark ? "dark" : "light" },
-      config: { background: "transparent", axis: dark ? { gridColor: "#444" } : {} },
+      config: {
+        background: "transparent",
+        axis: { labelFontSize: 12, titleFontSize: 13, ...(dark ? { gridColor: "#444" } : {}) },
+        legend: { labelFontSize: 12, titleFontSize: 12 },
+      },
     });
     chart.finalize = drawn.finalize;
     Object.entries(chart.setting).forEach(([name, value]) => drawn.view.signal(name, value));
     await drawn.view.runAsync();
-    chart.picture.querySelectorAll(".vega-bind").forEach((row) => name(row));
+    arrange(chart);
     controls(chart).forEach((control) => {
-      if (control.type === "range") tellValue(chart, drawn.view, control);
+      if (control.type === "range") tellValue(drawn.view, control, chart.most[control.name] && `most_${control.name}`);
     });
     tellSentence(chart, drawn.view);
     Object.keys(chart.setting).forEach((name) =>
@@ -85,6 +123,15 @@
     );
     chart.view = drawn.view; // set last: a chart with a view is ready to use
     chart.table?.fill();
+  }
+
+  // Vega-Lite writes the controls of a selection first, and backwards.
+  function arrange(chart) {
+    const rows = chart.picture.querySelectorAll(".vega-bind");
+    const place = (row) => chart.bound.findIndex(({ name }) => row.querySelector(`[name="${name}"]`));
+    const sorted = [...rows].sort((a, b) => place(a) - place(b));
+    rows[0]?.parentElement.append(...sorted);
+    rows.forEach(name);
   }
 
   // Vega puts a control and its value into one label: name the control alone.
@@ -99,18 +146,25 @@
     }
   }
 
-  // A slider over listed values shows the value and not its place in the list.
-  function tellValue(chart, view, slider) {
-    const list = chart.labels[slider.name];
+  // A slider tells its value, and ends where `most`, a signal, says.
+  function tellValue(view, slider, most) {
     const output = document.createElement("output");
-    slider.nextElementSibling.replaceWith(output); // Vega's own, which shows the place
+    slider.nextElementSibling.replaceWith(output);
     const tell = () => {
       const value = view.signal(slider.name);
-      const words = String(list ? list[value - slider.min] : value);
-      output.textContent = words;
-      slider.setAttribute("aria-valuetext", words);
+      output.textContent = value;
+      slider.setAttribute("aria-valuetext", value);
+    };
+    const bind = () => {
+      slider.max = view.signal(most);
+      if (view.signal(slider.name) > slider.max) view.signal(slider.name, +slider.max).runAsync();
+      slider.value = view.signal(slider.name);
     };
     view.addSignalListener(slider.name, tell);
+    if (most) {
+      view.addSignalListener(most, () => view.runAfter(bind));
+      bind();
+    }
     tell();
   }
 
@@ -169,10 +223,7 @@
     // One drawing at a time, in order: two quick theme changes must not cross.
     chart.drawn = Promise.resolve(chart.drawn)
       .then(() => draw(chart))
-      .catch((error) => {
-        chart.picture.textContent = "This chart could not be drawn: " + error.message;
-        console.error(error);
-      });
+      .catch((error) => damaged(chart, error));
   }
 
   // Vega listens to the window only; a chart also changes width when the sidebar opens, or when
@@ -189,20 +240,27 @@
   async function start() {
     const boxes = document.querySelectorAll(".book-chart");
     if (!boxes.length) return;
-    boxes.forEach(prepare);
+    boxes.forEach((box) => {
+      try {
+        prepare(box); // one that is damaged leaves the others
+      } catch (error) {
+        damaged(charts.at(-1), error);
+      }
+    });
+    const whole = charts.filter((chart) => !chart.failed);
     try {
       await loadVega();
     } catch (error) {
       charts.forEach((chart) => (chart.picture.textContent = "Charts could not be loaded."));
       throw error;
     }
-    charts.forEach(redraw);
+    whole.forEach(redraw);
     watchWidth();
     let theme = root.dataset.theme;
     new MutationObserver(() => {
       if (theme === root.dataset.theme) return;
       theme = root.dataset.theme;
-      charts.forEach(redraw);
+      whole.forEach(redraw);
     }).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
   }
 

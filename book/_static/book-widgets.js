@@ -60,7 +60,7 @@
   async function mount(place, models) {
     const { model_id: id } = JSON.parse(place.textContent);
     const box = document.createElement("div");
-    box.className = "book-widget";
+    box.className = "book-widget mathjax_ignore"; // a name between two $ is no formula
     place.before(box);
     try {
       const saved = models[id];
@@ -77,6 +77,7 @@
         })();
       }
       const { widget, model } = await saved.ready;
+      window.bookAddress.aim(model.get("name"), box);
       await widget.render({ model, el: box });
       shown.push({ box, model });
     } catch (error) {

@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 
 from modlib import _resumable as stored
 from modlib._checks import unknown, whole_number
-from modlib._tensors import as_floats, as_tensor, evaluating, place
+from modlib._tensors import as_floats, as_tensor, evaluating, exactly, place, plain
 from modlib.attacks import algorithms as algorithms
 from modlib.attacks.advertorch import advertorch_algorithm
 from modlib.attacks.checks import check_images, check_model, check_settings
 from modlib.data import Images
+from modlib.models.identity import fingerprint
 
 ATTACKS = ("fgsm", "pgd", "jsma", "cw", "onepixel", "localsearch")
 # Settings of each attack, with their defaults: the keyword arguments of its algorithm.
@@ -40,6 +41,7 @@ AUTHORS_STATISTICS = {
 # What a protocol changes in the defaults. The authors' code gives JSMA the true label as its target.
 PROTOCOLS = {"pixels": {}, "authors": {"jsma": {"target": "label"}}}
 IMPLEMENTATIONS = ("modlib", "advertorch")
+BY_GRADIENT = ("fgsm", "pgd", "jsma", "cw")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class Attacked:
         return self.changed / self.correct if self.correct else 0.0
 
 
+@torch.inference_mode(False)  # tensors made in it know no gradient, also outside of it
 def attack(
     model: nn.Module,
     images: Images,
@@ -149,6 +152,7 @@ def attack(
     settings = check_settings(name, DEFAULTS[name] | PROTOCOLS[protocol].get(name, {}), settings)
     seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
     check_images(images)
+    model = plain(model)
     n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
     device, precision = place(model)
     statistics = _statistics(images, protocol)
@@ -156,7 +160,7 @@ def attack(
     batches, kept = [], None
     if resume:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
-        key = stored.fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
+        key = fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
         kept = stored.Work(resume, key)
         batches += kept.parts.values()
 
@@ -168,9 +172,9 @@ def attack(
     tried, changed = (sum(len(batch[i]) for batch in batches) for i in (0, 2))
     total, unit = (n, "changed image") if n else (len(images), "image")
     bar = tqdm(total=total, desc=name, unit=unit, disable=not progress, leave=False)
-    with _at_rest(model), bar:
+    with _at_rest(model, device), bar:
         bar.update(min(total, changed if n else tried))
-        classes = check_model(model, images, _floats(images.x[:1]).to(device, precision))
+        classes = check_model(model, images, _floats(images.x[:1]).to(device, precision, copy=True), name in BY_GRADIENT)
         algorithm = advertorch_algorithm(name, classes) if implementation == "advertorch" else getattr(algorithms, name)
 
         def perturb(x: torch.Tensor, y: torch.Tensor, rngs: list) -> torch.Tensor:
@@ -256,7 +260,7 @@ def _floats(x: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return model(x).argmax(1)
+    return model(x.clone()).argmax(1)  # a copy: it may change what it is given
 
 
 def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -272,18 +276,18 @@ def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tens
 
 
 @contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
+def _at_rest(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, parameters that ask for no gradient, exact and repeatable convolutions; as before at the end."""
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
     try:
-        model.requires_grad_(False)
-        with (
-            evaluating(model),
-            torch.enable_grad(),
-            cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        cudnn.benchmark, cudnn.deterministic = False, True
+        with torch.enable_grad(), evaluating(model), exactly(device):
             yield
     finally:
+        cudnn.benchmark, cudnn.deterministic = before
         for parameter in asking:
             parameter.requires_grad_(True)

@@ -8,6 +8,7 @@ from torch import nn
 from modlib._checks import unknown, whole_number
 from modlib.attacks.algorithms import TARGETS
 from modlib.data import Images
+from modlib.models.inputs import check_pixels
 
 
 def check_settings(name: str, defaults: dict, given: dict) -> dict:
@@ -37,7 +38,10 @@ def check_settings(name: str, defaults: dict, given: dict) -> dict:
 
 def check_images(images: Images) -> None:
     if not isinstance(images, Images) or not len(images):
-        raise ValueError(f"images must be modlib.Images, one or more; got {len(images)} in {type(images).__name__}")
+        count = f"{len(images)} in " if hasattr(images, "__len__") else ""
+        raise ValueError(f"images must be modlib.Images, one or more; got {count}{type(images).__name__}")
+    if images.x.ndim != 4:
+        raise ValueError(f"images.x must be of shape (N, 3, H, W); got shape {images.x.shape}")
     low, high = images.x.min(), images.x.max()
     if images.x.dtype.name != "uint8" and not (images.x.dtype.kind == "f" and low >= 0 and high <= 1):
         raise ValueError(
@@ -48,15 +52,21 @@ def check_images(images: Images) -> None:
         raise ValueError(f"images.y must be integers >= 0; got {images.y.dtype} from {images.y.min()}")
 
 
-def check_model(model: nn.Module, images: Images, first: torch.Tensor) -> int:
-    """The number of classes, if the model takes the first of the images and has room for all labels."""
+def check_model(model: nn.Module, images: Images, first: torch.Tensor, by_gradient: bool) -> int:
+    """The number of classes, if the model takes the first of the images, can be followed by gradients where an attack needs them,
+    and has room for all labels."""
+    check_pixels(model, first)
     try:
-        with torch.no_grad():
-            logits = model(first)
-    except RuntimeError as error:
+        logits = model(first.requires_grad_() * 1)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"model cannot take images.x of shape {images.x.shape}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ValueError("model must give one row of logits an image, shape (N, C)")
+    if by_gradient and not logits.requires_grad:
+        raise ValueError(
+            "model must give logits that depend on the pixels by a gradient; this one computes without (under torch.no_grad, or by "
+            "operators that have none). Take name='onepixel' or 'localsearch'"
+        )
     if images.y.max() >= logits.shape[1]:
         raise ValueError(
             f"images.y must be in 0..{logits.shape[1] - 1}, the classes of the model; got {images.y.max()} at index "

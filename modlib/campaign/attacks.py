@@ -126,5 +126,3 @@ def smoothing(campaign: Campaign, unit: Unit, left: Left) -> Result:
     }
     coords = {"protocol": list(PROTOCOLS), "layer": layer_names(tuned)}
     return measurement("smoothing", settings, coords, values, campaign.device, k=3, images=images.name, stored=weights)
-
-

@@ -14,22 +14,16 @@ from modlib.results import Result, measurement
 from modlib.zoo import load_model
 
 
-def measure_curves(
-    model: nn.Module, images: Images, settings: dict, scale: Scale, progress: bool = False, **evidence
-) -> Result:
+def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Scale, progress: bool = False, **evidence) -> Result:
     """What the book shows of a network's layers: Q over layers, N, k and draws, and per class; accuracy; cost.
 
     Layers are those of both readings, ``at="conv"`` and ``at="relu"``, in the order in which they run; the coordinates
     ``conv`` and ``relu`` name the layers of each, so that ``result.at("q", n=500, k=3, layer=result.coords["conv"])``
     holds the draws of one curve.
 
-    Args:
-        images: test images; draws are their first batches, or random subsets where they do not hold that many.
-        settings: of the record.
-
-    Returns:
-        Result "curves" with ``q`` (n, k, draw, layer), ``per_class`` (layer, class; the mean over the draws at the
-        paper's N and k), ``accuracy`` in percent, ``macs`` and ``params``.
+    Draws are the first batches of the test images, or random subsets where they do not hold that many. The result has
+    ``q`` (n, k, draw, layer), ``per_class`` (layer, class; the mean over the draws at the paper's N and k),
+    ``accuracy`` in percent, ``macs`` and ``params``.
     """
     layers, readings = all_layers(model)
     n = [each for each in scale.n if each <= len(images)]
@@ -52,14 +46,15 @@ def measure_curves(
 
 def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     if campaign.weights:
-        network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
         whose = SOURCES[campaign.weights]
-        known = {"stored": whose.about, "licence": whose.licence}
-        return _curves(
-            campaign, unit, network, campaign.settings(unit), **known, published=whose.files[unit.model, unit.dataset]._asdict()
-        )
-    network, _, weights = campaign.trained(unit, left)
-    return _curves(campaign, unit, network, campaign.settings(unit), stored=weights)
+        network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
+        published = whose.files[unit.model, unit.dataset]._asdict()
+        known = {"stored": whose.about, "licence": whose.licence, "published": published}
+    else:
+        network, _, weights = campaign.trained(unit, left)
+        known = {"stored": weights}
+    images = campaign.test_images(unit.dataset)
+    return measure_curves(network, images, campaign.settings(unit), campaign.scale, campaign.progress, **known)
 
 
 def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
@@ -68,7 +63,8 @@ def untrained_settings(campaign: Campaign, unit: Unit) -> dict:
 
 def untrained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network = build_model(unit.model, unit.dataset, seed=campaign.seed).to(campaign.device)
-    return _curves(campaign, unit, network, untrained_settings(campaign, unit))
+    settings, images = untrained_settings(campaign, unit), campaign.test_images(unit.dataset)
+    return measure_curves(network, images, settings, campaign.scale, campaign.progress)
 
 
 def imagenet_variants(model: str) -> list[str]:
@@ -86,15 +82,8 @@ def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=SOURCES[unit.variant].about)
 
 
-def _curves(campaign: Campaign, unit: Unit, network: nn.Module, settings: dict, **evidence) -> Result:
-    images = campaign.test_images(unit.dataset)
-    return measure_curves(network, images, settings, campaign.scale, campaign.progress, **evidence)
-
-
 # ---------------------------------------------------------------------------------------------- training: Fig. 6b
 
 
 def training(campaign: Campaign, unit: Unit, left: Left) -> Result:
     return campaign.trained(unit, left)[1]
-
-

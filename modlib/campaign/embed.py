@@ -41,8 +41,8 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
     plain |= {**settings, "n": training.settings["n"], "k": K}
     other = [f"{key}={value}" for key, value in training.settings.items() if plain.get(key) != value]
     if other:
-        recipe = f"the recipe {settings['recipe']!r} does not give, whose name it would bear"
-        raise ValueError(f"{run} cannot be embedded: it has {', '.join(other)}, which {recipe}")
+        recipe = f"the recipe {settings['recipe']!r} does not give"
+        raise ValueError(f"{run} cannot be embedded by that name: it has {', '.join(other)}, which {recipe}")
     name, dataset = settings["model"], settings["dataset"]
     model = load_model(name, dataset, weights=run / "model.safetensors")
     images = images or load_images(dataset, split="test")

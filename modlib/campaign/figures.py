@@ -8,28 +8,17 @@ from modlib.campaign.networks import Campaign, Left, Unit
 from modlib.models import RESNET
 from modlib.results import Result
 
-Network = tuple[str, str]  # model, dataset
-
 
 @dataclass(frozen=True)
 class Figure:
-    """How a figure is measured.
+    """How a figure is measured."""
 
-    Attributes:
-        experiment: of its records.
-        networks: those it needs, most telling first.
-        settings: what identifies the record of a unit.
-        measure: measures a unit in the time that is left, or raises OutOfTime.
-        variants: the units of a network.
-        epochs: of training, at most.
-    """
-
-    experiment: str
-    networks: list[Network]
-    settings: Callable[[Campaign, Unit], dict]
-    measure: Callable[[Campaign, Unit, Left], Result]
-    variants: Callable[[str], list[str]] = lambda model: [""]
-    epochs: int | None = None
+    experiment: str  # of its records
+    networks: list[tuple[str, str]]  # (model, dataset) of those it needs, most telling first
+    settings: Callable[[Campaign, Unit], dict]  # what identifies the record of a unit
+    measure: Callable[[Campaign, Unit, Left], Result]  # measures a unit in the time that is left, or raises OutOfTime
+    variants: Callable[[str], list[str]] = lambda model: [""]  # the units of a network
+    epochs: int | None = None  # of training, at most
 
 
 _NINE = ("vgg16", "resnet18", "vgg11", "vgg19", "vgg13", "resnet34", "resnet50", "resnet101", "resnet152")

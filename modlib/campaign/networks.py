@@ -19,21 +19,13 @@ from modlib.zoo import load_model, registry
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a campaign measures.
+    """How much a campaign measures."""
 
-    Attributes:
-        n: numbers of samples N; those that the test set does not hold are left out.
-        k: numbers of neighbours.
-        draws: draws of samples at each N.
-        epochs: of training; by default the recipe's.
-        images: of the training set, and half as many of the test set; by default all.
-    """
-
-    n: tuple[int, ...]
-    k: tuple[int, ...]
-    draws: int
-    epochs: int | None = None
-    images: int | None = None
+    n: tuple[int, ...]  # numbers of samples N; those that the test set does not hold are left out
+    k: tuple[int, ...]  # numbers of neighbours
+    draws: int  # of samples at each N
+    epochs: int | None = None  # of training; by default the recipe's
+    images: int | None = None  # of the training set, and half as many of the test set; by default all
 
 
 SCALES = {
@@ -44,17 +36,11 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work: it is measured as a whole, and has a record of its own.
-
-    Attributes:
-        model: name of the network.
-        dataset: what it was trained on.
-        variant: which of a figure's measurements of this network; empty where there is one.
-    """
+    """One piece of work: it is measured as a whole, and has a record of its own."""
 
     model: str
-    dataset: str
-    variant: str = ""
+    dataset: str  # what it is trained on
+    variant: str = ""  # which of a figure's measurements of this network; empty where there is one
 
 
 Left = Callable[[], float | None]  # tells how many minutes there are left; None: as many as it takes
@@ -62,12 +48,7 @@ Left = Callable[[], float | None]  # tells how many minutes there are left; None
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """How a campaign trains and measures; the arguments of :func:`modlib.campaign.reproduce.reproduce`.
-
-    Attributes:
-        known: folders in which a record counts as measured.
-        weights: of others' networks, a key of :data:`modlib.models.sources.SOURCES`, instead of training any.
-    """
+    """How a campaign trains and measures; the arguments of :func:`modlib.campaign.reproduce.reproduce`."""
 
     recipe: str
     epochs: int
@@ -79,9 +60,9 @@ class Campaign:
     images: Path | None
     runs: Path
     out: Path
-    known: tuple[Path, ...]
+    known: tuple[Path, ...]  # folders in which a record counts as measured
     progress: bool
-    weights: str | None = None
+    weights: str | None = None  # of others' networks, a key of modlib.models.sources.SOURCES, instead of training any
 
     @property
     def scale(self) -> Scale:

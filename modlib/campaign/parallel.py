@@ -18,7 +18,7 @@ LOSSES = 2  # workers that a unit may take with it before it is given up
 def spread(
     task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, scheduler: str | None, notes: Path
 ) -> Iterator:
-    """task(unit) of each unit, in the order in which they finish.
+    """task(unit) of each unit, in the order in which they finish; lost(unit) where its worker dies again and again.
 
     joblib's own processes: when one dies, the units that were being measured are measured again, each by itself; one
     that takes its process with it a second time is lost. Dask: the scheduler gives the unit of a dead worker to another one,
@@ -26,14 +26,11 @@ def spread(
 
     Args:
         task: picklable; returns something that has the ``unit``.
-        lost: what to give instead for a unit whose worker dies again and again.
         jobs: processes, for a backend that runs on this machine.
-        backend: by default processes; ``"dask"``, or whatever is registered with joblib.
-        scheduler: address of Dask's.
         notes: a folder that all workers see, for the notes.
 
     Raises:
-        ValueError: for Dask without a scheduler, or where it is not installed.
+        ValueError: for Dask without the address of its scheduler, or where it is not installed.
     """
     connect = nullcontext
     if backend == "dask":
@@ -43,9 +40,8 @@ def spread(
 
 def _spread(task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, connect: Callable) -> Iterator:
     with connect() as client:
-        where = {"backend": backend or "loky", "n_jobs": jobs}
-        if client is not None:
-            where = {"backend": "dask", "client": client, "n_jobs": -1}
+        on_dask = {"backend": "dask", "client": client, "n_jobs": -1}
+        where = on_dask if client is not None else {"backend": backend or "loky", "n_jobs": jobs}
         call = delayed(partial(_call, task, list(sys.argv)))
 
         def run(some: Sequence) -> Iterator:

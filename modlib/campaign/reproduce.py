@@ -1,6 +1,5 @@
 """Campaigns: measure a figure of the paper, one network after another; resumable, and nothing is measured twice."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from modlib._checks import number, unknown, whole_number
+from modlib._checks import number, room_for, unknown, whole_number
 from modlib._tensors import usable
 from modlib.campaign.figures import FIGURES, QUEUE, Figure, Task
 from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit, countdown
@@ -26,21 +25,13 @@ from modlib.training import RECIPES
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one unit of a campaign.
-
-    Attributes:
-        unit: model, dataset, and which of the figure's measurements of it.
-        state: ``"recorded"`` before, ``"measured"`` now, ``"out of time"`` or ``"failed"``.
-        result: the record, where there is one.
-        note: why not, where there is none.
-        task: which of the queue's it is, where all are measured.
-    """
+    """What became of one unit of a campaign."""
 
     unit: Unit
-    state: str
-    result: Result | None = None
-    note: str = ""
-    task: str = ""
+    state: str  # "recorded" before, "measured" now, "out of time" or "failed"
+    result: Result | None = None  # the record, where there is one
+    note: str = ""  # why not, where there is none
+    task: str = ""  # which of the queue's it is, where all are measured
 
     def __str__(self) -> str:
         what = f"{self.unit.model} on {self.unit.dataset}" + f", {self.unit.variant}" * bool(self.unit.variant)
@@ -86,12 +77,10 @@ def reproduce(
             those with weights of ``"torchvision"`` or ``"keras"`` (resnet50 only).
         recipe, epochs, batch_size, seed: of :func:`modlib.training.train`.
         tune_epochs: of training a pruned network; by default as many as the whole one had.
-        device: where to train and measure.
-        max_minutes: stop in time; the same call goes on later.
+        device, max_minutes: where to train and measure, and when to stop; the same call goes on later.
         scale: ``"full"``, or ``"smoke"`` to try the whole way in seconds. (Its records say so, and lie apart.)
         images: for fig5: a folder of ImageNet images, one folder a class.
-        runs: folder of training runs.
-        out: folder of the records.
+        runs, out: folders of the training runs and of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
         weights: for fig4: measure networks that others trained, a key of :data:`modlib.models.sources.SOURCES`, by default all
             that this source has.
@@ -99,12 +88,10 @@ def reproduce(
         jobs: units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
             (workers of one thread each, that see ``runs`` and ``out`` under the same paths and have modlib installed).
-        scheduler: address of Dask's scheduler.
 
     Yields:
-        Step, one a unit; with jobs or a backend in the order in which they finish. Each worker writes its records
-        itself, all or nothing. A worker that is lost costs one unit: it is measured again by another, and failed if
-        that one is lost too.
+        Step, one a unit; with jobs or a backend in the order in which they finish. A unit whose worker is lost is measured
+        again by another, and failed if that one is lost too.
 
     Raises:
         ValueError: for an argument that cannot be, fig5 without images, or Dask without a scheduler.
@@ -112,7 +99,7 @@ def reproduce(
     """
     task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed, weights)
     if figure == "all" and task != Task("all"):
-        raise ValueError("figure='all' has all these of its own: leave models, datasets, recipe, seed and weights out, or name one figure")
+        raise ValueError("figure='all' has its own models, datasets, recipes and seeds: leave them out, or name one figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
     if scale not in SCALES:
@@ -125,8 +112,7 @@ def reproduce(
     apart = () if scale == "full" else (scale,)
     many = jobs > 1 or backend is not None
     runs, out = (Path(path, *apart) for path in (runs, out))
-    for path in (runs, out):
-        room_for(path)
+    room_for(runs), room_for(out)
     if many:  # workers stand in other folders, and their bars would run into each other
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
     common = dict(
@@ -144,16 +130,6 @@ def reproduce(
     return chain.from_iterable(steps)
 
 
-def room_for(folder: Path) -> None:
-    """Refuse a folder to which nothing can be written, before hours of work for it."""
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, f"nothing can be written to {str(folder)!r}: {error.strerror}", str(there)) from None
-
-
 def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     """The units of a task, and how their networks are trained; a sentence for what cannot be."""
     if task.figure not in FIGURES:
@@ -164,7 +140,7 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     _names("model", task.models, MODELS)
     _names("dataset", task.datasets, datasets)
     if task.weights is not None and (task.weights not in SOURCES or task.figure != "fig4"):
-        raise ValueError(f"weights={task.weights!r}: fig4 can be measured with those of {', '.join(SOURCES)}; got {task.figure!r}")
+        raise ValueError(f"weights={task.weights!r}: fig4 takes those of {', '.join(SOURCES)}; got figure {task.figure!r}")
     own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
     networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
     if task.weights is None:  # any network can be trained on any dataset; others' are those that there are
@@ -173,10 +149,8 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
         raise unknown(f"network of {task.weights}", f"{task.models} on {task.datasets}", [f"{m} on {d}" for m, d in own])
     units = [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in figure.variants(m)]
     _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
-    epochs = task.epochs
-    if epochs is None:
-        usual = RECIPES[task.recipe].epochs
-        epochs = SCALES[scale].epochs or min(usual, figure.epochs or usual)
+    usual = RECIPES[task.recipe].epochs
+    epochs = (SCALES[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
     how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1), "seed": whole_number("seed", task.seed, 0)}
     how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1)
     return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}

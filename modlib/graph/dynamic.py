@@ -10,11 +10,12 @@ from tqdm.auto import tqdm
 
 from modlib import _resumable
 from modlib._checks import size_in_bytes, unknown
-from modlib._tensors import as_tensor
-from modlib.features import iter_features
+from modlib.features import iter_features, layers_of
 from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
 from modlib.graph.neighbours import panel_bytes
 from modlib.models import chosen_layers
+from modlib.models.identity import fingerprint
+from modlib.models.inputs import as_inputs, samples as samples_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,12 @@ class DynamicGraph:
 
     layers: tuple[str, ...]
     graphs: tuple[KnnGraph, ...]
+
+    def __post_init__(self):
+        if len(self.layers) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
+            sizes = ", ".join(str(graph.n) for graph in self.graphs)
+            got = f"{len(self.layers)} layers and graphs of {sizes} nodes"
+            raise ValueError(f"graphs must be one a layer, of the same samples; got {got}")
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -54,11 +61,11 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
 
     Args:
         model: any ``torch.nn.Module``.
-        x: (N, 3, H, W) images, uint8 or float in [0, 1].
+        x: (N, 3, H, W) images, or whatever else :func:`modlib.iter_features` takes.
         k: neighbours of each node.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: those of :func:`modlib.knn_graph` (``sketch``, ``seed``), of :func:`modlib.iter_features`
-            (``batch_size``, ``storage``, ``progress``), and these two:
+        **options: those of :func:`modlib.knn_graph` (``sketch``, ``seed``, ``dead``), of :func:`modlib.iter_features`
+            (``batch_size``, ``storage``, ``output``, ``reduce``, ``forward``, ``progress``), and these two:
         memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
             for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
         resume: a file that keeps each layer as soon as it is done; the same call goes on after an interruption.
@@ -84,6 +91,7 @@ def iter_graphs(
     *,
     sketch: int | None = None,
     seed: int = 0,
+    dead: str = "refuse",
     memory: int | str | None = None,
     resume: str | Path | None = None,
     progress: bool = False,
@@ -103,37 +111,50 @@ def iter_graphs(
     >>> [(name, [graph.n for graph in graphs]) for name, graphs in stream]
     [('conv1', [30, 60])]
     """
-    x = as_tensor(x)
-    checked = check_samples(samples, len(x))
+    x = as_inputs(x)
+    n = samples_in(x)
+    checked = check_samples(samples, n)
     k = check_k(k, min(map(len, checked)), "x")  # before the model runs
-    names = chosen_layers(model, layers)
     if memory is not None:
-        given, panel = size_in_bytes(memory), panel_bytes(len(x))
+        given, panel = size_in_bytes(memory), panel_bytes(n)
         memory = given - panel
         if memory <= 0:
             raise MemoryError(
-                f"memory={given:,} bytes does not hold a panel of similarities between {len(x):,} samples, "
+                f"memory={given:,} bytes does not hold a panel of similarities between {n:,} samples, "
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
-    how = {"sketch": sketch, "seed": seed}
+    how = {"sketch": sketch, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
-    key = resume and _resumable.fingerprint(model, x, k=k, storage=options.get("storage", "float32"), **how, **chosen)
-    kept = _resumable.Work(resume, key) if resume else None
-    done = kept.parts if kept else {}
+    read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
+    kept = _resumable.Work(resume, fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None
+    done, names = kept.parts if kept else {}, []
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
-    left = [name for name in names if name not in done]
-    with closing(iter_features(model, x, left, memory=memory, spool=True, progress=progress, **options)) as stream:
-        for name in tqdm(names, "layers", disable=not progress):
-            if name in done:
+    resumed = bool(done)
+    if resumed:  # the layers in the order in which they run, to tell which of them are left
+        names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
+        layers = [name for name in names if name not in done]
+    total = len(names or chosen_layers(model, layers))
+    with (
+        closing(iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options)) as stream,
+        tqdm(total=total, desc="layers", disable=not progress) as bar,
+    ):
+        while True:
+            while names and names[0] in done:
+                name = names.pop(0)
+                bar.update()
                 yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
-                continue
-            _, features = next(stream)
+            if resumed and not names:
+                return
+            name, features = next(stream, (None, None))
+            if name is None:
+                return
             try:
                 graphs = knn_graphs(features, k, checked, **how)
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
             del features  # before the next pass takes room
             if kept:
-                parts = tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))
-                kept.add({name: parts})
+                kept.add({name: tuple(np.concatenate([getattr(g, part) for g in graphs]) for part in ("neighbors", "weights"))})
+            names = names[1:]
+            bar.update()
             yield name, graphs

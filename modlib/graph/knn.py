@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from modlib._checks import whole_number
+from modlib._checks import unknown, whole_number
 from modlib._tensors import as_tensor
 from modlib.graph.neighbours import nearest, sketched
 
@@ -25,6 +25,16 @@ class KnnGraph:
 
     neighbors: np.ndarray
     weights: np.ndarray
+
+    def __post_init__(self):
+        neighbors, weights = self.neighbors, self.weights
+        if np.ndim(neighbors) != 2 or np.shape(neighbors) != np.shape(weights) or neighbors.dtype.kind not in "iu":
+            got = f"shapes {np.shape(neighbors)} and {np.shape(weights)}"
+            raise ValueError(f"neighbors must be whole numbers (N, k), and weights as many numbers; got {got}")
+        if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
+            raise ValueError(f"neighbors must lie in 0..{len(neighbors) - 1}; got {neighbors.min()} to {neighbors.max()}")
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError("weights must be finite numbers >= 0; a similarity of zero or below makes no edge: its weight is 0")
 
     @property
     def n(self) -> int:
@@ -62,7 +72,7 @@ class KnnGraph:
         return ((d + d.T) / 2).tocsr()
 
 
-def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0) -> KnnGraph:
+def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0, dead: str = "refuse") -> KnnGraph:
     """The cosine k-NN graph of N feature vectors (Eq. 3).
 
     Each node points to its k most similar others, itself excluded; the weight of the edge is the cosine similarity
@@ -81,30 +91,32 @@ def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0)
             feature, about as long as a hundred multiply-adds, and saves N/2 (1 - sketch/M) multiply-adds a feature: it
             pays from N of a few hundred where M is several times the sketch.
         seed: of the sketch.
+        dead: what becomes of samples whose features are all zero, as behind a dead ReLU: ``"refuse"`` them, or
+            ``"isolate"`` them: they are similar to nothing, so they have no edges.
 
     Returns:
         KnnGraph with ``neighbors`` and ``weights`` of shape (N, k), on the host.
 
     Raises:
-        ValueError: if ``features`` is not a matrix of at least two rows, holds NaN or infinity or a row of zeros, or
-            ``k`` is out of range.
+        ValueError: if ``features`` is not a matrix of at least two rows, holds NaN or infinity or (but for ``"isolate"``) a
+            row of zeros, or ``k`` is out of range.
 
     >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
     [[1], [0], [1]]
     """
-    return knn_graphs(features, k, None, sketch=sketch, seed=seed)[0]
+    return knn_graphs(features, k, None, sketch=sketch, seed=seed, dead=dead)[0]
 
 
 @torch.no_grad()
 def knn_graphs(
-    features, k: int, samples: Sequence | None, *, sketch: int | None = None, seed: int = 0
+    features, k: int, samples: Sequence | None, *, sketch: int | None = None, seed: int = 0, dead: str = "refuse"
 ) -> list[KnnGraph]:
     """The graphs of several samples of the same feature vectors, which may overlap.
 
     Where they overlap much, as draws and nested samples do, all pairs of vectors are multiplied once for all of them.
 
     Args:
-        features, k, sketch, seed: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
+        features, k, sketch, seed, dead: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
             multiplied in float32.
         samples: indices of feature vectors, an array of rising integers each; None is one sample of all.
 
@@ -118,7 +130,11 @@ def knn_graphs(
     >>> [graph.neighbors.tolist() for graph in halves]
     [[[1], [0]], [[1], [0]]]
     """
-    x = as_tensor(features)
+    x = as_tensor(features, "features")
+    if x.is_complex():
+        raise ValueError("features must be real numbers; got complex ones. Give their parts: torch.view_as_real(x).flatten(1)")
+    if dead not in ("refuse", "isolate"):
+        raise unknown("treatment of dead samples (dead)", dead, ["refuse", "isolate"])
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     samples = check_samples(samples, len(x))
@@ -127,9 +143,14 @@ def knn_graphs(
         x = x.float()
     if sketch is not None:
         x = sketched(x, sketch, seed)
-    found = nearest(x, k, samples)
-    # (Rounding may pass 1 by an ulp.)
-    return [KnnGraph(neighbors.cpu().numpy(), weights.clamp_(0, 1).cpu().numpy()) for weights, neighbors in found]
+    zero = ~(x != 0).any(1) if dead == "isolate" else x.new_zeros(len(x), dtype=torch.bool)
+    if zero.any():
+        x = torch.cat([x, zero[:, None].to(x.dtype)], 1)  # a direction of their own, at right angles to all others
+    found = [(neighbors.cpu().numpy(), weights.clamp(0, 1).cpu().numpy()) for weights, neighbors in nearest(x, k, samples)]
+    for (neighbors, weights), sample in zip(found, samples, strict=True):
+        for i in np.flatnonzero(zero.cpu().numpy()[sample]):
+            neighbors[i], weights[i] = np.delete(np.arange(min(k + 1, len(sample))), i if i <= k else k), 0
+    return [KnnGraph(*each) for each in found]  # (Rounding may pass 1 by an ulp: hence the clamp.)
 
 
 def check_samples(samples: Sequence | None, n: int) -> list[np.ndarray]:

@@ -1,13 +1,13 @@
 """The k nearest rows of every row, by cosine similarity: one exact search for all sizes, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from modlib._checks import whole_number
+from modlib._tensors import full_precision
 
 PANEL_BYTES = 128 * 2**20  # similarities held at a time: bounds the memory, does not change the neighbours
 
@@ -61,7 +61,7 @@ def nearest(
     rows = np.unique(np.concatenate(samples))
     together = len(rows) ** 2 < sum(len(sample) ** 2 for sample in samples)
     groups = [(rows, samples)] if together else [(sample, [sample]) for sample in samples]
-    with _full_precision():
+    with full_precision():
         return [found for rows, group in groups for found in _search(x, norms, rows, group, k)]
 
 
@@ -111,22 +111,6 @@ def _indices(rising: np.ndarray) -> slice | torch.Tensor:
     return slice(first, last + 1) if last - first + 1 == len(rising) else torch.from_numpy(rising)
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 products in float32, whatever the user allows elsewhere (TF32, bfloat16)."""
-    on_cuda = torch.backends.cuda.matmul
-    name, full = ("fp32_precision", "ieee") if hasattr(on_cuda, "fp32_precision") else ("allow_tf32", False)
-    places = [place for place in (on_cuda, getattr(torch.backends.mkldnn, "matmul", None)) if hasattr(place, name)]
-    before = [getattr(place, name) for place in places]
-    try:
-        for place in places:
-            setattr(place, name, full)
-        yield
-    finally:
-        for place, value in zip(places, before, strict=True):
-            setattr(place, name, value)
-
-
 def product_type(stored: torch.dtype) -> torch.dtype:
     """In what features are multiplied: those stored in float16 in float32."""
     return torch.float32 if stored == torch.float16 else stored
@@ -154,7 +138,7 @@ def row_norms(x: torch.Tensor) -> torch.Tensor:
     if not norms.all():
         raise ValueError(
             f"features row {int((norms == 0).nonzero()[0])} is all zeros, and a zero vector has no cosine similarity. "
-            "Leave the sample out, or tap the layer before its ReLU"
+            "Leave the sample out, tap the layer before its ReLU, or give dead='isolate'"
         )
     return norms
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from modlib._checks import unknown, whole_number
 from modlib.data.datasets import DATASETS
+from modlib.models.layers import chosen_layers as chosen_layers
+from modlib.models.layers import layer_names as layer_names
 
 _A = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
 # What stands in each stage: convolution widths and poolings of a VGG, number of blocks of a ResNet.
@@ -126,60 +128,6 @@ def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> 
     if len(stages) != len(default) or not all(isinstance(s, Integral) and s >= 1 for s in stages):
         raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
     return tuple(map(int, stages))
-
-
-def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
-    """The modules whose outputs count as the layers of a network, first layer first.
-
-    One rule for every network. Where it is a chain of blocks (modules with parts of their own inside an
-    ``nn.Sequential`` or ``nn.ModuleList``, as in ResNets and transformers), each block is a layer, and so is each
-    convolution before or between them. Where it is not (VGG), each convolution is a layer; without convolutions, each
-    linear module but the last.
-
-    The paper's text takes features after the ReLU; the curves in its figures come from the convolutions' outputs before
-    batch normalisation and ReLU (for ResNets: of the stem; blocks always end in their ReLU). ``at="conv"`` is the
-    reading of the figures, ``at="relu"`` that of the text.
-
-    Raises:
-        ValueError: for another ``at``, or a model with nothing to tap.
-
-    >>> layer_names(build_model("resnet18"))[:3]
-    ['conv1', 'layer1.0', 'layer1.1']
-    >>> [len(layer_names(build_model(f"vgg{n}"))) for n in (11, 13, 16, 19)]
-    [8, 10, 13, 16]
-    """
-    if at not in ("conv", "relu"):
-        raise unknown("reading of a layer (at)", at, ["conv", "relu"])
-    chain = (nn.Sequential, nn.ModuleList)
-    modules = dict(model.named_modules())
-    blocks = []
-    for name, module in modules.items():
-        parent = modules.get(name.rpartition(".")[0])
-        inside = any(name.startswith(block + ".") for block in blocks)
-        if isinstance(parent, chain) and not isinstance(module, chain) and [*module.children()] and not inside:
-            blocks.append(name)
-
-    convs = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    kinds = convs if at == "conv" else (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
-    free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
-    linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
-    convolutions = [i for i, module in enumerate(free.values()) if isinstance(module, convs)]
-    heads = [i for i, module in enumerate(free.values()) if isinstance(module, nn.Linear) and convolutions and i > convolutions[-1]]
-    if heads:  # a linear module behind the convolutions begins the classifier, which is no layer of the feature extractor
-        free = dict(list(free.items())[: heads[0]])
-    found = [name for name, module in free.items() if name in blocks or isinstance(module, kinds)] or linear[:-1]
-    if not found:
-        kinds = sorted({type(module).__name__ for module in modules.values()})
-        raise ValueError(f"model has no blocks, convolutions or linear layers to tap; it is made of {', '.join(kinds)}")
-    return found
-
-
-def chosen_layers(model: nn.Module, layers: Sequence[str] | str | None) -> list[str]:
-    """The layers that are asked for, one or more, each once; by default those of :func:`modlib.layer_names`."""
-    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"layers must name at least one module, and each once; got {names}")
-    return names
 
 
 def stages(model: str) -> np.ndarray:

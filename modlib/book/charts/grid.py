@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import numpy as np
 
-from modlib.book.charts.base import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
+from modlib.book.charts.base import INK, OUR_COLOR, PAPER, choice, tables_of, told
 from modlib.book.records import recorded_networks
 from modlib.book.words import proper
 from modlib.paper import DATASETS, OURS, paper_values
@@ -15,13 +15,16 @@ SCALE = 10_000  # curves travel as whole numbers of 1e-4
 PITCH = 1.3  # of the rows of panels, in units of Q
 WEIGHTS, READINGS = ("trained", "untrained"), ("conv", "relu")
 SETTING = {"n": 500, "k": 3}  # shown at first
+BESIDE = "(weights == 'trained' && reading == 'conv')"  # where the paper's curves belong
 
 
 def curves_grid(records: Records) -> alt.LayerChart:
     """Every network on every dataset: the recorded curves and the paper's, a panel each, as in Fig. 4.
 
     Controls choose N, k, what counts as a layer, and trained or untrained networks for all panels at once. A panel of
-    what was not measured says so. All panels lie in one view, so that the grid is as wide as its place.
+    what was not measured says so. The paper's curves are of trained networks, of the layers as in its figures, and at its
+    own N and k: they are drawn beside such, and the title says where theirs differ. All panels lie in one view, so that the
+    grid is as wide as its place.
     """
     names = recorded_networks(records)
     panels = _grid_panels(names, records)
@@ -30,39 +33,40 @@ def curves_grid(records: Records) -> alt.LayerChart:
         sorted({value for each in series for value in each[key]} or {typical}) for key, typical in SETTING.items()
     )
     ends = {w: {at: [[_ends(panels, w, at, n, k) for k in ks] for n in ns] for at in READINGS} for w in WEIGHTS}
-    shown = "ends[weights][reading][n][k]"
-    say = (
-        "'N = ' + ns[n] + ', k = ' + ks[k] + ', layers ' + (reading == 'conv' ? 'as in the figures' : 'after the ReLU')"
-        f" + ': ' + {shown}[0] + ' of {len(panels)} curves of ' + weights + ' networks are measured' + ({shown}[0]"
-        f" ? '; on average Q goes from ' + format({shown}[1], '.3f') + ' in the first layer to '"
-        f" + format({shown}[2], '.3f') + ' in the last.' : '.')"
+    shown = "ends[weights][reading][indexof(ns, n)][indexof(ks, k)]"
+    title = (
+        "[weights + ' networks' + (reading == 'conv' ? '' : ', layers after the ReLU') + ', N = ' + n + ', k = ' + k,"
+        f" {BESIDE} ? 'grey: the paper’s, N = 500 (CIFAR-100: 1000), k = 3' : 'the paper printed no such curves']"
     )
-    tables = {"ns": ns, "ks": ks, "ends": ends, "columns": [proper(dataset) for dataset in DATASETS]}
+    say = (
+        f"'N = ' + n + ', k = ' + k + ': ' + {shown}[0] + ' of {len(panels)} curves of ' + weights + ' networks are measured'"
+        f" + ({shown}[0] ? '; on average Q goes from ' + format({shown}[1], '.3f') + ' in the first layer to '"
+        f" + format({shown}[2], '.3f') + ' in the last.' : '.')"
+        f" + ({BESIDE} ? (n == 500 && k == 3 ? '' : ' The paper’s curves stay at its own N and k.') : ' The paper’s curves are of"
+        " trained networks and of the layers as in its figures: they are not drawn here.')"
+    )
     columns = {"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"}
+    heads = [[proper(dataset)] + ["grey: ImageNet50"] * (dataset in OURS.values()) for dataset in DATASETS]
     return (
         _grid_layers(panels, len(names))
         .properties(
             name="grid",
             width="container",
             height=76 * len(names),
+            title=alt.Title(alt.expr(title), fontSize=11),
             description=f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over "
-            "layers: recorded as a solid line with its spread, the paper's dashed. Controls choose N, k, the layers, and "
-            "trained or untrained networks.",
-            usermeta={
-                "say": say,
-                "labels": {"n": ns, "k": ks},
-                "table": {"mark": "measured", "columns": columns},
-                "embedOptions": {"renderer": "canvas"},
-            },
+            "layers: recorded as a solid line with its spread, the paper's in grey and dashed. Controls choose N, k, the "
+            "layers, and trained or untrained networks.",
+            usermeta=told(say, "measured", columns),
         )
         .add_params(
-            choice("weights", "networks ", WEIGHTS, WEIGHTS),
-            choice("reading", "layers ", READINGS, ["as in the figures (conv)", "after the ReLU (relu)"]),
+            choice("weights", "networks ", WEIGHTS),
+            choice("reading", "layers ", READINGS, labels=["as in the figures (conv)", "after the ReLU (relu)"]),
             *(
-                slider(key, name, 0, max(1, len(values) - 1), values.index(typical) if typical in values else 0)
-                for (key, typical), name, values in zip(SETTING.items(), ("N ", "k "), (ns, ks), strict=True)
+                choice(key, f"{key.upper() if key == 'n' else key} ", values, typical if typical in values else values[0])
+                for (key, typical), values in zip(SETTING.items(), (ns, ks), strict=True)
             ),
-            *tables_of(tables),
+            *tables_of({"ns": ns, "ks": ks, "ends": ends, "columns": heads}),
         )
     )
 
@@ -89,12 +93,12 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     """Everything that the grid draws; a transform that depends on a control writes to a field of its own."""
     base = (
         alt.Chart(alt.Data(values=panels))
-        .transform_calculate(series="datum[weights]")
-        .transform_calculate(ni="datum.series ? indexof(datum.series.n, ns[n]) : -1")
-        .transform_calculate(ki="datum.series ? indexof(datum.series.k, ks[k]) : -1")
-        .transform_calculate(found="datum.ni >= 0 && datum.ki >= 0")
-        .transform_calculate(count="datum.series ? length(datum.series[reading]) : 0")
-    )
+        .transform_calculate(
+            series="datum[weights]", ni="datum.series ? indexof(datum.series.n, n) : -1",
+            ki="datum.series ? indexof(datum.series.k, k) : -1", found="datum.ni >= 0 && datum.ki >= 0",
+            count="datum.series ? length(datum.series[reading]) : 0",
+        )
+    )  # fmt: skip
 
     def across(count: str) -> str:
         return f"datum.x0 + 0.92 * (datum.depth - 1) / max(1, datum.{count} - 1)"
@@ -105,7 +109,8 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
         scale=alt.Scale(domain=[0, len(DATASETS)], nice=False),
         axis=alt.Axis(
             orient="top", values=[i + 0.5 for i in range(len(DATASETS))], labelExpr="columns[floor(datum.value)]",
-            labelFontWeight="bold", labelOverlap=False, grid=False, ticks=False, domain=False,
+            labelFontWeight="bold", labelFontSize=11, labelPadding=18, labelLineHeight=12, labelOverlap=False, grid=False,
+            ticks=False, domain=False,
         ),
     )  # fmt: skip
     y = alt.Y(
@@ -120,7 +125,7 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     )  # fmt: skip
     curve = alt.Color(
         "curve:N",
-        scale=alt.Scale(domain=["ours", "paper"], range=[OUR_COLOR, PAPER_COLOR]),
+        scale=alt.Scale(domain=["ours", "paper"], range=[OUR_COLOR, PAPER["color"]]),
         legend=alt.Legend(orient="bottom", title=None, symbolType="stroke", symbolStrokeWidth=3),
     )
     panel = ["network:N", "dataset:N"]
@@ -130,45 +135,41 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
         base.transform_filter("datum.found")
         .transform_calculate(layer="datum.series[reading]", depth="sequence(1, datum.count + 1)")
         .transform_flatten(["layer", "depth"])
-        .transform_calculate(Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}")
-        .transform_calculate(x=across("count"), y="datum.y0 + datum.Q", curve="'ours'")
-        .transform_calculate(low="datum.y - datum.spread", high="datum.y + datum.spread")
-    )
-    words = [
-        *panel,
-        alt.Tooltip("depth:Q", title="layer"),
-        alt.Tooltip("Q:Q", format=".3f"),
-        alt.Tooltip("spread:Q", title="std", format=".3f"),
-    ]
+        .transform_calculate(
+            Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
+            x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
+        )
+    )  # fmt: skip
+    words = [*panel, alt.Tooltip("depth:Q", title="layer"), alt.Tooltip("Q:Q", format=".3f")]
     band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
     line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
-    points = ours.mark_circle(size=10, opacity=1, color=OUR_COLOR).properties(name="measured").encode(x=x, y=y, tooltip=words)
     printed = (
-        base.transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
+        base.transform_filter(BESIDE)
+        .transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
         .transform_flatten(["paper", "depth"])
-        .transform_calculate(x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'")
-        .mark_line(strokeWidth=1.4, strokeDash=[4, 2])
-        .encode(x=x, y=y, detail=panel, color=curve)
+        .transform_calculate(Q="datum.paper", x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'")
     )
+    dashed = printed.mark_line(strokeWidth=1.4, strokeDash=PAPER["strokeDash"]).encode(x=x, y=y, detail=panel, color=curve)
+    # Larger than they look: a finger or a pointer finds them.
+    theirs = printed.mark_circle(size=160, opacity=0).encode(x=x, y=y, tooltip=[alt.Tooltip("curve:N"), *words])
+    points = ours.mark_circle(size=160, opacity=0).properties(name="measured")
+    points = points.encode(x=x, y=y, tooltip=[*words, alt.Tooltip("spread:Q", title="std", format=".3f")])
 
     def text(height: float, words: str, chosen: str = "true", **style) -> alt.Chart:
         placed = base.transform_filter(chosen).transform_calculate(x="datum.x0", y=f"datum.y0 + {height}", words=words)
         return placed.mark_text(align="left", fontSize=10, color=INK, **style).encode(x=x, y=y, text="words:N")
 
-    accuracy = (
-        "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
-    )
+    accuracy = "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
     label = text(1.08, f"datum.network + ({accuracy})", fontWeight="bold")
     missing = "datum.series ? 'not at this N, k' : 'not measured'"
     missing = text(0.87, missing, "!datum.found", fontStyle="italic")
     walls = base.transform_filter("datum.x0 > 1 && datum.y0 == 0").transform_calculate(x="floor(datum.x0)")
-    return walls.mark_rule(color=INK, opacity=0.4).encode(x=x) + band + line + points + printed + label + missing
+    return walls.mark_rule(color=INK, opacity=0.4).encode(x=x) + band + dashed + line + theirs + points + label + missing
 
 
 def _packed(record: Result) -> dict:
     """Mean and spread over the draws, flat over N, k and layers; which layers each reading takes."""
-    coords = record.coords
-    dims = record.values["q"]["dims"]
+    coords, dims = record.coords, record.values["q"]["dims"]
     q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
     mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))
     packed = {"n": coords["n"], "k": coords["k"], "layers": len(coords["layer"]), "mean": mean, "std": std}

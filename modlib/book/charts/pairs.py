@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import altair as alt
 import numpy as np
 
-from modlib.book.charts.base import INK, OUR_COLOR, PAPER_COLOR, choice, slider, tables_of
+from modlib.book.charts.base import HERE, INK, OUR_COLOR, choice, slider, tables_of, told
 from modlib.book.words import MISSING
 from modlib.graph import DynamicGraph
 from modlib.models import MODELS, stages
@@ -57,7 +57,7 @@ def printed_layers() -> dict[str, Layers]:
 def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
     """|Qi - Qj| and 1 - CKA of every two layers, side by side; of one pair both numbers and what their graphs share.
 
-    The pair is that of the two sliders, or the one that is pointed at in either panel.
+    The pair is that of the two sliders, or the one that is pointed at in either panel; a tap or click on one moves the sliders.
 
     Args:
         networks: name -> its layers; the first is shown first.
@@ -90,42 +90,36 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
         "at": "indexof(names, network)",
         "count": "length(qs[at])",
         "pointed": "isValid(hover.i) && hover.i[0] >= 0",  # not at the bar, which is of no pair
-        "a": "pointed ? min(hover.i[0], count - 1) : min(first, count) - 1",
-        "b": "pointed ? min(hover.j[0], count - 1) : min(second, count) - 1",
+        "a": "pointed ? min(hover.i[0], count - 1) : min(max(layer_first, 1), count) - 1",
+        "b": "pointed ? min(hover.j[0], count - 1) : min(max(layer_second, 1), count) - 1",
         "cell": "a * count + b",
         "both": "length(edges[at]) ? edges[at][cell] : 0",
         "either": "length(edges[at]) ? edges[at][a * count + a] + edges[at][b * count + b] - both : 0",
     }
     say = (
         "network + ', layers ' + (a + 1) + ' (' + layers[at][a] + ') and ' + (b + 1) + ' (' + layers[at][b]"
-        " + '): Q is '"
-        " + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
+        " + '): Q is ' + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
         " + format(abs(qs[at][a] - qs[at][b]), '.3f') + '; CKA '"
         f" + (length(ckas[at]) ? 'is ' + format(ckas[at][cell], '.3f') : '{MISSING}')"
         " + (length(edges[at]) ? '; of the ' + format(either, ',') + ' edges in either graph, '"
         " + format(both / either, '.0%') + ' are in both.' : '.')"
     )
-    columns = {"other": "beside layer", "layer": "name", "dq": "|Qi - Qj|", "CKA": "CKA"}
+    title = "network + ', layers i = ' + (a + 1) + ' and j = ' + (b + 1) + ' of ' + count"
+    columns = {"second": "beside layer", "layer": "name", "dq": "|Qi - Qj|", "CKA": "CKA"}
     return (
-        alt.layer(*_panels(), *_edges())
+        alt.layer(*_panels(depth), *_edges())
         .properties(
             name="pairs",
             width="container",
             height=420,
-            title=alt.Title(alt.expr("network")),
+            title=alt.Title(alt.expr(title)),
             description="Two heatmaps over the layers of one network: difference of modularity on the left, 1 minus "
             "linear CKA on the right, dark where two layers differ most. Below, a bar of the edges that the graphs of "
             "one pair of layers share. Controls choose the network and the pair.",
-            usermeta={
-                "say": say,
-                "table": {"mark": "row", "columns": columns},
-                "embedOptions": {"renderer": "canvas"},
-            },
+            usermeta=told(say, "row", columns, most={"layer_first": "count", "layer_second": "count"}),
         )
         .add_params(
-            choice("network", "network ", tables["names"], tables["names"]),
-            slider("first", "layer i ", 1, depth, 1),
-            slider("second", "layer j ", 1, depth, min(4, depth)),
+            choice("network", "network ", tables["names"]),
             *tables_of(tables),
             *(alt.param(name=name, expr=expression) for name, expression in now.items()),
         )
@@ -135,6 +129,7 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
 
 _X = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-0.06, RIGHT + 1.01], nice=False, zero=False))
 _Y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.4, 1.09], nice=False, zero=False))
+_BOX = {"x": _X, "x2": "x2:Q", "y": _Y, "y2": "y2:Q"}
 
 
 def _each(**lists: str) -> alt.Chart:
@@ -142,45 +137,50 @@ def _each(**lists: str) -> alt.Chart:
     return alt.Chart(alt.Data(values=[{}])).transform_calculate(**lists).transform_flatten(list(lists))
 
 
-def _panels() -> list[alt.Chart]:
+def _text(rows: alt.Chart, **style) -> alt.Chart:
+    """The words of rows at their x and y."""
+    return rows.mark_text(**({"fontSize": 11, "color": INK} | style)).encode(x=_X, y=_Y, text="words:N")
+
+
+def _note(unless: str, x: float, y: float, words: str) -> alt.Chart:
+    return _text(_each(x=f"{unless} ? [] : [{x}]").transform_calculate(y=str(y), words=f"'{words}'"), fontStyle="italic")
+
+
+def _panels(depth: int) -> list[alt.Chart]:
     cells = (
         _each(k="sequence(2 * count * count)")
-        .transform_calculate(panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count")
-        .transform_calculate(j="datum.k % count", cka="ckas[at][datum.i * count + datum.j]")
-        .transform_calculate(dq="abs(qs[at][datum.i] - qs[at][datum.j])")
+        .transform_calculate(
+            panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count", j="datum.k % count",
+            first="datum.i + 1", second="datum.j + 1", cka="ckas[at][datum.i * count + datum.j]",
+            dq="abs(qs[at][datum.i] - qs[at][datum.j])",
+        )
         .transform_filter("!datum.panel || isValid(datum.cka)")
-        .transform_calculate(different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]")
-        .transform_calculate(x=f"{RIGHT} * datum.panel + datum.j / count", y="datum.i / count")
-        .transform_calculate(x2="datum.x + 1 / count", y2="datum.y + 1 / count")
-        .transform_calculate(one="(datum.i + 1) + ' ' + layers[at][datum.i]")
-        .transform_calculate(pair="datum.one + ', ' + (datum.j + 1) + ' ' + layers[at][datum.j]")
-        .transform_calculate(CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'")
+        .transform_calculate(
+            different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]",
+            x=f"{RIGHT} * datum.panel + datum.j / count", x2="datum.x + 1 / count",
+            y="datum.i / count", y2="datum.y + 1 / count",
+            pair="datum.first + ' ' + layers[at][datum.i] + ', ' + datum.second + ' ' + layers[at][datum.j]",
+            CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'",
+        )
     )  # fmt: skip
-    color = alt.Color(
-        "different:Q",
-        scale=alt.Scale(domain=[0, 1], scheme="viridis", reverse=True),
-        legend=alt.Legend(
-            orient="top", title="difference", values=[0, 1], gradientLength=140, titleOrient="left",
-            labelExpr="datum.value ? 'largest of the panel' : 'none'",
-        ),
+    legend = alt.Legend(
+        orient="top", title="difference", values=[0, 1], gradientLength=140, titleOrient="left",
+        labelExpr="datum.value ? 'largest of the panel' : 'none'",
     )  # fmt: skip
-    words = [
-        alt.Tooltip("pair:N", title="layers"),
-        alt.Tooltip("dq:Q", title="|Qi - Qj|", format=".3f"),
-        alt.Tooltip("CKA:N"),
-    ]
+    color = alt.Color("different:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis", reverse=True), legend=legend)
+    words = [alt.Tooltip("pair:N", title="layers"), alt.Tooltip("dq:Q", title="|Qi - Qj|", format=".3f"), "CKA:N"]
     hover = alt.selection_point(name="hover", fields=["i", "j"], on="pointerover", clear="pointerout", empty=False)
-    box = {"x": _X, "x2": "x2:Q", "y": _Y, "y2": "y2:Q"}
-    heat = cells.mark_rect().encode(**box, color=color, tooltip=words).add_params(hover)
-    row = (
-        cells.transform_filter("!datum.panel && datum.i == a")
-        .transform_calculate(other="datum.j + 1", layer="layers[at][datum.j]")
-        .mark_rect(fillOpacity=0, stroke="white", strokeWidth=0.7, tooltip=None)
-        .encode(**box)
-        .properties(name="row")
-    )
+    # Sliders whose signals a click sets as well: Vega-Lite names them by the selection and its fields.
+    pair = alt.selection_point(
+        name="layer", fields=["first", "second"], on="click[event.item && event.item.datum && event.item.datum.first]",
+        clear=False, value=[{"first": 1, "second": min(4, depth)}],
+        bind={"first": slider("layer i ", 1, depth), "second": slider("layer j ", 1, depth)},
+    )  # fmt: skip
+    heat = cells.mark_rect().encode(**_BOX, color=color, tooltip=words).add_params(hover, pair)
+    row = cells.transform_filter("!datum.panel && datum.i == a").transform_calculate(layer="layers[at][datum.j]")
+    row = row.mark_rect(fillOpacity=0, stroke="white", strokeWidth=0.7, tooltip=None).encode(**_BOX).properties(name="row")
     chosen = cells.transform_filter("datum.i == a && datum.j == b")
-    frame = chosen.mark_rect(fillOpacity=0, stroke=PAPER_COLOR, strokeWidth=3).encode(**box)
+    frame = chosen.mark_rect(fillOpacity=0, stroke=HERE, strokeWidth=3).encode(**_BOX)
 
     # Where a stage ends, over each panel: a line across and one upwards.
     ends = (
@@ -191,23 +191,18 @@ def _panels() -> list[alt.Chart]:
         .transform_calculate(left=f"{RIGHT} * datum.panel", end="datum.k / count")
     )
     line = {"color": "white", "strokeWidth": 1.2, "strokeDash": [3, 3]}
-    across = ends.transform_calculate(x="datum.left", x2="datum.left + 1", y="datum.end")
-    across = across.mark_rule(**line).encode(x=_X, x2="x2:Q", y=_Y)
-    upwards = ends.transform_calculate(x="datum.left + datum.end", y="0", y2="1")
-    upwards = upwards.mark_rule(**line).encode(x=_X, y=_Y, y2="y2:Q")
+    across = ends.transform_calculate(x="datum.left", x2="datum.left + 1", y="datum.end").mark_rule(**line)
+    upwards = ends.transform_calculate(x="datum.left + datum.end", y="0", y2="1").mark_rule(**line)
+    lines = [across.encode(x=_X, x2="x2:Q", y=_Y), upwards.encode(x=_X, y=_Y, y2="y2:Q")]
 
     number = {"where": "(datum.k + 0.5) / count", "words": "datum.k + 1", "every": "ceil(count / 10)"}
     numbers = _each(k="sequence(count)").transform_calculate(**number).transform_filter("datum.k % datum.every == 0")
-    beside = numbers.transform_calculate(x="-0.012", y="datum.where")
     below = [numbers.transform_calculate(x=f"{left} + datum.where", y="-0.012") for left in (0, RIGHT)]
-    small = {"fontSize": 9, "color": INK}
-    labels = [part.mark_text(baseline="top", **small).encode(x=_X, y=_Y, text="words:N") for part in below]
-    labels.append(beside.mark_text(align="right", **small).encode(x=_X, y=_Y, text="words:N"))
+    labels = [_text(part, baseline="top", fontSize=10) for part in below]
+    labels.append(_text(numbers.transform_calculate(x="-0.012", y="datum.where"), align="right", fontSize=10))
     titles = _each(x=f"[0, {RIGHT}]", words="['|Qi \u2212 Qj|', '1 \u2212 CKA']").transform_calculate(y="1.03")
-    titles = titles.mark_text(align="left", fontSize=12, fontWeight="bold", color=INK)
-    titles = titles.encode(x=_X, y=_Y, text="words:N")
-    missing = _note("length(ckas[at])", RIGHT + 0.5, 0.5, MISSING)
-    return [heat, row, across, upwards, frame, *labels, titles, missing]
+    labels.append(_text(titles, align="left", fontSize=12, fontWeight="bold"))
+    return [heat, row, *lines, frame, *labels, _note("length(ckas[at])", RIGHT + 0.5, 0.5, MISSING)]
 
 
 def _edges() -> list[alt.Chart]:
@@ -222,39 +217,22 @@ def _edges() -> list[alt.Chart]:
     bar = (
         _each(size=f"length(edges[at]) ? [{', '.join(parts)}] : []", part="length(edges[at]) ? sequence(6) : []")
         .transform_window(sort=[alt.SortField("part")], frame=[None, 0], end="sum(size)")
-        .transform_calculate(group="floor(datum.part / 2)", within="[0, 1, 1, 0, 1, 0][datum.part]")
-        .transform_calculate(ends="datum.within ? 'inside a class' : 'between classes'")
-        .transform_calculate(x2=f"{whole} * datum.end / either + 0.02 * datum.group", y="-0.32", y2="-0.2")
-        .transform_calculate(x=f"datum.x2 - {whole} * datum.size / either")
-        .transform_calculate(where="datum.group == 1 ? 'in both' : 'only in layer ' + ((datum.group ? b : a) + 1)")
+        .transform_calculate(
+            group="floor(datum.part / 2)", ends="[0, 1, 1, 0, 1, 0][datum.part] ? 'inside a class' : 'between classes'",
+            x2=f"{whole} * datum.end / either + 0.02 * datum.group", x=f"datum.x2 - {whole} * datum.size / either",
+            y="-0.32", y2="-0.2",
+            where="datum.group == 1 ? 'in both' : 'only in layer ' + ((datum.group ? b : a) + 1)",
+        )
     )  # fmt: skip
-    color = alt.Color(
-        "ends:N",
-        scale=alt.Scale(domain=["inside a class", "between classes"], range=[OUR_COLOR, "#a0a0a0"]),
-        legend=alt.Legend(orient="bottom", title="edges", titleOrient="left"),
-    )
-    words = ["where:N", "ends:N", alt.Tooltip("size:Q", title="edges")]
-    rects = bar.mark_rect().encode(x=_X, x2="x2:Q", y=_Y, y2="y2:Q", color=color, tooltip=words)
-    places = [("0", "left", "a"), (str(whole + 0.04), "right", "b")]
-    ends = [
-        _each(x=f"length(edges[at]) ? [{x}] : []", words=f"['only in layer ' + ({layer} + 1)]")
-        .transform_calculate(y="-0.37")
-        .mark_text(align=align, fontSize=11, color=INK)
-        .encode(x=_X, y=_Y, text="words:N")
-        for x, align, layer in places
+    hues = alt.Scale(domain=["inside a class", "between classes"], range=[OUR_COLOR, "#a0a0a0"])
+    color = alt.Color("ends:N", scale=hues, legend=alt.Legend(orient="bottom", title="edges", titleOrient="left"))
+    rects = bar.mark_rect().encode(**_BOX, color=color, tooltip=["where:N", "ends:N", alt.Tooltip("size:Q", title="edges")])
+    names = [
+        _text(_each(x=f"length(edges[at]) ? [{x}] : []").transform_calculate(y=y, words=words), align=align)
+        for x, y, align, words in (
+            ("0", "-0.37", "left", "'only in layer ' + (a + 1)"),
+            (f"{whole + 0.04}", "-0.37", "right", "'only in layer ' + (b + 1)"),
+            (f"{whole / 2 + 0.02}", "-0.14", "center", "'in both: ' + format(both / either, '.0%')"),
+        )
     ]
-    middle = (
-        bar.transform_filter("datum.group == 1")
-        .transform_aggregate(x="min(x)", x2="max(x2)", y="min(y)")
-        .transform_calculate(y="-0.14", x="(datum.x + datum.x2) / 2")
-        .transform_calculate(words="'in both: ' + format(both / either, '.0%')")
-        .mark_text(fontSize=11, color=INK)
-        .encode(x=_X, y=_Y, text="words:N")
-    )
-    missing = _note("length(edges[at])", (whole + 0.04) / 2, -0.26, "edges of their graphs: " + MISSING)
-    return [rects, *ends, middle, missing]
-
-
-def _note(unless: str, x: float, y: float, words: str) -> alt.Chart:
-    made = _each(x=f"{unless} ? [] : [{x}]").transform_calculate(y=str(y), words=f"'{words}'")
-    return made.mark_text(fontStyle="italic", color=INK).encode(x=_X, y=_Y, text="words:N")
+    return [rects, *names, _note("length(edges[at])", whole / 2 + 0.02, -0.26, "edges of their graphs: " + MISSING)]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import numpy as np
 
-from modlib.book.charts.base import choice, slider, tables_of
+from modlib.book.charts.base import choice, slider, tables_of, told
 
 
 def scaling(networks: Mapping[str, Mapping[tuple[int, int], Sequence[float]]]) -> alt.LayerChart:
@@ -41,7 +41,8 @@ def scaling(networks: Mapping[str, Mapping[tuple[int, int], Sequence[float]]]) -
         .transform_calculate(reach="(datum.k + 1) / (2 * datum.n)")
         .transform_calculate(x="axis == 'k' ? datum.k : datum.reach")
     )
-    color = alt.Color("n:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", title="N"))
+    hues = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.2, 0.9]))  # seen on white and on black
+    color = alt.Color("n:O", scale=hues, legend=alt.Legend(orient="bottom", title="N"))
     log = alt.Scale(type="log", nice=False, padding=12)
     x = alt.X("x:Q", title=None, scale=log, axis=alt.Axis(tickCount=5, grid=False))
     y = alt.Y("Q:Q", title="modularity Q", scale=alt.Scale(zero=False))
@@ -63,19 +64,15 @@ def scaling(networks: Mapping[str, Mapping[tuple[int, int], Sequence[float]]]) -
             name="scaling",
             width="container",
             height=320,
-            title=alt.Title(alt.expr(f"network + ', layer ' + {at} + ': Q against ' + axis")),
+            title=alt.Title(alt.expr(f"network + ', layer ' + {at} + ' of ' + layers[{here}] + ': Q against ' + axis")),
             description="Modularity of one layer for many numbers of samples N and of neighbours k, one line for each "
             "N, against (k + 1) / 2N or against k, on a logarithmic axis. Controls choose network, layer and axis.",
-            usermeta={
-                "say": say,
-                "table": {"mark": "settings", "columns": {"n": "N", "k": "k", "Q": "Q"}},
-                "embedOptions": {"renderer": "canvas"},
-            },
+            usermeta=told(say, "settings", {"n": "N", "k": "k", "Q": "Q"}, most={"layer": f"layers[{here}]"}),
         )
         .add_params(
-            choice("network", "network ", names, names),
-            slider("layer", "layer ", 1, max(layers), (layers[0] + 1) // 2),
-            choice("axis", "against ", axes, axes),
+            choice("network", "network ", names),
+            alt.param(name="layer", value=(layers[0] + 1) // 2, bind=slider("layer ", 1, max(layers))),
+            choice("axis", "against ", axes),
             *tables_of({"names": names, "axes": axes, "layers": layers, "scatter": scatter}),
         )
     )

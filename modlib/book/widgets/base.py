@@ -1,4 +1,4 @@
-"""What the interactive figures are built on: one widget class, whose scripts lie beside this file."""
+"""What the interactive figures are built on: one widget class, whose scripts lie beside this file, and its still picture."""
 
 import base64
 import io
@@ -8,8 +8,11 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import traitlets
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from modlib.plots import by_layer
 
 FOLDER = Path(__file__).parent
 STEP = 1e-4  # modularities travel as multiples of this, finer than any line
@@ -38,6 +41,18 @@ def unpack(text: str, kind: str = "<i2", step: float = STEP) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), kind) * step
 
 
+def still(title: str, size: tuple[float, float] = (6.4, 3.6), *, q=None) -> tuple[Figure, Axes]:
+    """A figure for where no script runs, and its axes: over layers for modularities ``q``, without any axis otherwise."""
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    ax = figure.subplots()
+    if q is None:
+        ax.set_axis_off()
+    else:
+        by_layer(ax).set_ylim(min(0, *q), 1)
+    ax.set_title(title, fontsize=9, parse_math=False)  # a name that holds a $ is no formula
+    return figure, ax
+
+
 class Widget(anywidget.AnyWidget):
     """An interactive figure that works without a kernel.
 
@@ -52,27 +67,17 @@ class Widget(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     setting = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, name: str, file: str, data: dict, setting: dict, words: str, still: Figure, **more):
+    def __init__(self, name: str, file: str, data: dict, setting: dict, words: str, still: Figure):
         """``file`` is the Python file whose JavaScript lies beside it; ``words`` describe the figure, and ``still`` shows it, where
         no script runs."""
         self._words, self._still = words, still
-        super().__init__(
-            name=name,
-            data=data,
-            setting=setting,
-            _esm=script(file),
-            **more,
-        )
+        super().__init__(name=name, data=data, setting=setting, _esm=script(file))
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         forms = bundle[0] if isinstance(bundle, tuple) else bundle
+        picture = io.BytesIO()
+        FigureCanvasAgg(self._still).print_png(picture)
         forms["text/plain"] = self._words
-        forms["image/png"] = base64.b64encode(_png(self._still)).decode()
+        forms["image/png"] = base64.b64encode(picture.getvalue()).decode()
         return bundle
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()

@@ -2,6 +2,8 @@
    Series come from Python: axes n, k and epoch, and numbers packed in the order n, k, epoch, layer. */
 
 import {
+  PAPER,
+  axes,
   button,
   choice,
   color,
@@ -10,22 +12,18 @@ import {
   fixed,
   follow,
   frame,
+  has,
   menu,
   percent,
+  sample,
   slider,
   statement,
+  stroke,
   unpack,
 } from "./kit.js";
 
 const PARTS = ["model", "dataset", "weights", "attack"];
-const NAMES = {
-  cifar10: "CIFAR-10",
-  cifar100: "CIFAR-100",
-  tinyimagenet50: "Tiny-ImageNet, 50 classes",
-  imagenet: "ImageNet",
-};
-const named = (name) =>
-  NAMES[name] ?? name.replace(/^(resnet|vgg)(?=\d)/, (family) => ({ resnet: "ResNet", vgg: "VGG" })[family]);
+const CLEAN = "none";
 const nearest = (list, value) =>
   list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[0]);
 const distinct = (list) => [...new Set(list)];
@@ -33,6 +31,7 @@ const distinct = (list) => [...new Set(list)];
 const opened = (series) => ({
   ...series,
   mean: unpack(series.mean),
+  clean: series.clean && unpack(series.clean),
   std: series.std && unpack(series.std, "u1", series.step),
 });
 
@@ -52,12 +51,12 @@ export function fit(series, setting) {
 
 /** The series that hold a curve of these parts and this reading. */
 export const alike = (series, setting) =>
-  series.filter((each) => PARTS.every((part) => each[part] === setting[part]) && setting.reading in each.readings);
+  series.filter((each) => PARTS.every((part) => each[part] === setting[part]) && has(each.readings, setting.reading));
 
 /** One curve of a series: {q, std, layers} at n, k and epoch, or null if it is not there. */
 export function curve(series, { n, k, epoch, reading }) {
   const places = [series.n.indexOf(n), series.k.indexOf(k), series.epochs.length ? series.epochs.indexOf(epoch) : 0];
-  if (places.includes(-1) || !(reading in series.readings)) return null;
+  if (places.includes(-1) || !has(series.readings, reading)) return null;
   const width = series.layers.length;
   const start = ((places[0] * series.k.length + places[1]) * Math.max(series.epochs.length, 1) + places[2]) * width;
   const pick = (list) => series.readings[reading].map((layer) => list[start + layer]);
@@ -71,7 +70,7 @@ export function curve(series, { n, k, epoch, reading }) {
 /** What a figure of the paper shows at a setting, {figure, q}, or null. */
 export const paperCurve = (paper, { model, dataset, weights, attack, n, k, reading, last }) =>
   weights.startsWith("train") && reading === "conv" && last
-    ? (paper[[model, dataset, attack, n, k].join(" ")] ?? null)
+    ? (paper[[model, dataset, attack, n, k].join(" ")] ?? null) // a key holds spaces: none of every object's
     : null;
 
 const KEPT = [...PARTS, "reading", "n", "k", "epoch"];
@@ -84,7 +83,8 @@ function readKept(text) {
 
 function render({ model, el: host }) {
   const recorded = model.get("data").series.map(opened);
-  const paper = model.get("data").paper;
+  const { paper, words: NAMES } = model.get("data");
+  const named = (value) => (has(NAMES, value) ? NAMES[value] : value);
   const computed = []; // series that Python has computed for this page
   let live = null; // what a kernel can compute: {series, n, k}
   let asked = null; // what Python is computing
@@ -126,14 +126,10 @@ function render({ model, el: host }) {
         { class: "ml-controls" },
         Object.values(menus).map(({ node }) => node),
         reading.node,
+        Object.values(sliders).map(({ node }) => node),
       ),
       chart,
       legend,
-      el(
-        "div",
-        { class: "ml-controls" },
-        Object.values(sliders).map(({ node }) => node),
-      ),
       say.node,
       sayLayer.node,
       source,
@@ -170,25 +166,16 @@ function render({ model, el: host }) {
     setting.last = !lists.epoch.length || setting.epoch === lists.epoch.at(-1);
     const main = at && curve(at, setting);
     const others = [];
-    const behind = (words, hue, other, dash) => other && others.push({ words, color: hue, dash, ...other });
+    const behind = (words, look, other) => other && others.push({ words, ...look, ...other });
     const printed = paperCurve(paper, setting);
-    behind(`the paper, ${printed?.figure}`, "currentColor", printed && { q: printed.q }, "6 4");
-    if (setting.attack !== "none") {
-      const clean = { ...setting, attack: "none" };
-      behind(
-        "clean images",
-        color(2),
-        alike(series, clean)
-          .map((each) => curve(each, clean))
-          .find(Boolean),
-        "2 3",
-      );
-    }
+    behind(`the paper, ${printed?.figure}`, PAPER, printed && { q: printed.q });
+    if (main && at.clean)
+      behind("the same images before", { color: color(2), dash: "2 3" }, curve({ ...at, mean: at.clean, std: null }, setting));
     const kept = readKept(model.get("setting").kept);
     if (kept)
       behind(
         `kept: ${title(kept)}, N = ${kept.n}, k = ${kept.k}`,
-        color(5),
+        { color: color(5) },
         alike(series, kept)
           .map((each) => curve(each, kept))
           .find(Boolean),
@@ -197,122 +184,44 @@ function render({ model, el: host }) {
   }
 
   const title = ({ model, dataset, weights, attack }) =>
-    `${named(model)} on ${named(dataset)}, ${weights}${attack === "none" ? "" : `, attacked by ${attack}`}`;
+    `${named(model)} on ${named(dataset)}, ${named(weights)}${attack === CLEAN ? "" : `, ${named(attack)}`}`;
 
   function drawChart() {
-    const { main, others, setting } = now;
-    const width = Math.max(host.clientWidth, 280);
-    const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
+    const { at, main, others, setting } = now;
     const lines = [...others, ...(main ? [{ color: color(0), main: true, ...main }] : [])];
     const depth = Math.max(2, ...lines.map(({ q }) => q.length));
-    const least = Math.min(0, ...lines.flatMap(({ q, std }) => q.map((value, i) => value - (std?.[i] ?? 0))));
-    const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
-    const x = (layer) => 46 + ((layer - 1) / (depth - 1)) * (width - 62);
-    const y = (q) => 12 + ((1 - q) / (1 - low)) * (height - 56);
-    const path = (q) => "M" + q.map((value, i) => `${x(i + 1).toFixed(1)},${y(value).toFixed(1)}`).join("L");
-    const step = [1, 2, 5, 10].find((each) => (depth / each) * 24 < width - 62);
-    const parts = [0, 0.2, 0.4, 0.6, 0.8, 1].flatMap((q) => [
-      el("line", { x1: 40, x2: width - 10, y1: y(q), y2: y(q), class: q ? "ml-grid" : "ml-axis" }),
-      el("text", { x: 34, y: y(q) + 4, "font-size": 12, "text-anchor": "end", class: "ml-small" }, q),
-    ]);
-    for (let layer = step; layer <= depth; layer += step) {
-      parts.push(
-        el("text", { x: x(layer), y: height - 26, "font-size": 12, "text-anchor": "middle", class: "ml-small" }, layer),
-      );
-    }
-    parts.push(
-      el("text", { x: 46 + (width - 62) / 2, y: height - 6, "font-size": 13, "text-anchor": "middle" }, "layer"),
-      el(
-        "text",
-        {
-          x: 0,
-          y: 0,
-          transform: `translate(11,${(height - 44) / 2}) rotate(-90)`,
-          "font-size": 13,
-          "text-anchor": "middle",
-        },
-        "modularity Q",
-      ),
+    const passed = main ? at.epochs.map((epoch) => curve(at, { ...setting, epoch }).q) : []; // the other epochs, faintly
+    const least = Math.min(
+      0,
+      ...passed.flat(),
+      ...lines.flatMap(({ q, std }) => q.map((value, i) => value - (std?.[i] ?? 0))),
     );
-    if (main && setting.layer)
-      parts.push(el("line", { x1: x(setting.layer), x2: x(setting.layer), y1: 12, y2: y(low), class: "ml-here" }));
+    const plot = axes(chart, host, depth, least);
+    const here = plot.x(setting.layer);
+    if (main) plot.add(el("line", { x1: here, x2: here, y1: plot.top, y2: plot.y(plot.low), class: "ml-here" }));
+    for (const q of passed) plot.line(q, "currentColor", { thick: 1, alpha: 0.18 });
     for (const { q, std, color, dash, main } of lines) {
-      if (std) {
-        const edge = (sign) => q.map((value, i) => value + sign * std[i]);
-        parts.push(
-          el("path", {
-            d:
-              path([...edge(1)]) +
-              "L" +
-              q
-                .map((_, i) => q.length - 1 - i)
-                .map((i) => `${x(i + 1).toFixed(1)},${y(q[i] - std[i]).toFixed(1)}`)
-                .join("L") +
-              "Z",
-            fill: color,
-            "fill-opacity": 0.2,
-          }),
-        );
-      }
-      parts.push(
-        el("path", {
-          d: path(q),
-          fill: "none",
-          stroke: color,
-          "stroke-width": main ? 2.5 : 1.8,
-          "stroke-dasharray": dash,
-          "stroke-linejoin": "round",
-        }),
-      );
+      if (std) plot.band(q, std, color);
+      plot.line(q, color, { dash, thick: main ? 2.5 : 1.8 });
+      const r = (layer) => (main ? (layer === setting.layer ? 6 : 3.5) : 2);
       if (q.length < 60)
-        parts.push(
-          ...q.map((value, i) =>
-            el("circle", {
-              cx: x(i + 1),
-              cy: y(value),
-              r: main ? (i + 1 === setting.layer ? 6 : 3.5) : 2,
-              fill: color,
-            }),
-          ),
+        plot.add(
+          ...q.map((value, i) => el("circle", { cx: plot.x(i + 1), cy: plot.y(value), r: r(i + 1), fill: color })),
         );
     }
-    chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    chart.setAttribute("aria-label", say.node.textContent);
-    chart.replaceChildren(...parts);
+    plot.show(say.node.textContent);
     chart.onpointerdown = chart.onpointermove = (event) => {
       if (event.type === "pointermove" && event.pointerType === "touch") return; // the page scrolls
-      const box = chart.getBoundingClientRect();
-      const at = ((event.clientX - box.left) / box.width) * width;
-      const layer = Math.round(1 + ((at - 46) / (width - 62)) * (depth - 1));
-      if (main && layer >= 1 && layer <= main.q.length && layer !== now.setting.layer) change({ layer });
+      const layer = plot.layerAt(event);
+      if (main && layer <= main.q.length && layer !== now.setting.layer) change({ layer });
     };
-    const sample = ({ color, dash, main }) =>
-      el(
-        "svg",
-        { width: 26, height: 10, viewBox: "0 0 26 10", "aria-hidden": "true" },
-        el("line", {
-          x1: 1,
-          x2: 25,
-          y1: 5,
-          y2: 5,
-          stroke: color,
-          "stroke-width": main ? 3 : 2,
-          "stroke-dasharray": dash,
-        }),
-      );
     legend.replaceChildren(
-      ...[...lines]
-        .reverse()
-        .map((line) =>
-          el(
-            "span",
-            {},
-            sample(line),
-            line.main
-              ? title(setting) + (line.std ? ` (band: ± one standard deviation of ${now.at.draws} draws)` : "")
-              : line.words,
-          ),
-        ),
+      ...[...lines].reverse().map((line) => {
+        const band = line.std ? ` (band: ± one standard deviation of ${now.at.draws} draws)` : "";
+        const thick = line.main ? 3 : 2;
+        return sample(line.main ? title(setting) + band : line.words, stroke(line.color, { ...line, thick }));
+      }),
+      passed.length > 1 ? sample("after the other epochs", stroke("currentColor", { thick: 0.5 })) : "",
     );
   }
 
@@ -326,7 +235,9 @@ function render({ model, el: host }) {
     }
     const { q, std, layers } = main;
     const peak = q.indexOf(Math.max(...q));
-    const during = at.epochs.length ? `, after epoch ${setting.epoch}` : "";
+    const accuracy = at.accuracy[at.epochs.length ? at.epochs.indexOf(setting.epoch) : 0];
+    const right = accuracy === undefined ? "" : `test accuracy ${percent(accuracy / 100)}`;
+    const during = at.epochs.length ? `, here after epoch ${setting.epoch} of ${at.epochs.at(-1)} (${right})` : "";
     say.show(
       `${title(setting)}${during}, N = ${setting.n}, k = ${setting.k}: Q goes from ${fixed(q[0])} in layer 1 to ` +
         `${fixed(q.at(-1))} in layer ${q.length}` +
@@ -344,12 +255,11 @@ function render({ model, el: host }) {
       year: "numeric",
       timeZone: "UTC",
     });
-    const accuracy = at.accuracy[at.epochs.length ? at.epochs.indexOf(setting.epoch) : 0];
     const made = at.computed ? (live ? "Computed now" : `Computed on ${day}`) : `Recorded on ${day}`;
     source.textContent = [
       made,
       at.device,
-      accuracy === undefined ? null : `test accuracy ${percent(accuracy / 100)}`,
+      right,
       at.about,
       `${at.draws} draw${at.draws === 1 ? "" : "s"}`,
     ]
@@ -366,7 +276,7 @@ function render({ model, el: host }) {
       const values = distinct(left.map((each) => each[part]));
       menus[part].show(
         setting[part],
-        values.map((value) => [value, part === "attack" && value === "none" ? "none: clean images" : named(value)]),
+        values.map((value) => [value, named(value)]),
       );
       menus[part].node.hidden = part === "attack" && values.length < 2;
       left = left.filter((each) => each[part] === setting[part]);

@@ -1,22 +1,22 @@
 """The modularity explorer: recorded curves on every page, and curves computed on request where a kernel runs."""
 
+import copy
 import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import nn
 
 from modlib._checks import unknown
 from modlib._tensors import place
-from modlib.book.widgets.base import Widget, pack, unpack
+from modlib.book.widgets.base import Widget, still, unpack
+from modlib.book.widgets.series import CLEAN, PARTS, printed_curves, series_of, spread
 from modlib.data import Images, load_images
 from modlib.data.datasets import SPLITS
 from modlib.graph import dynamic_graph
 from modlib.models import MODELS, build_model, layer_names
 from modlib.modularity import check_labels, modularity
-from modlib.paper import paper_values
 from modlib.results import FOLDER, Records, Result
 from modlib.zoo import load_model, registry
 
@@ -32,8 +32,8 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
     were not recorded are computed while the page waits; the next move cancels.
 
     Args:
-        model: a ``torch.nn.Module`` of yours (its curve of the first 500 images is computed at once), or the name of a
-            recorded network to begin with.
+        model: a ``torch.nn.Module`` of yours (its curve of the first 500 images is computed at once; the explorer works on
+            a copy, as it is now), or the name of a recorded network to begin with.
         images: what a model of yours is measured on; by default the embedded CIFAR-10 sample.
         results: recorded curves and training runs to offer, other records are passed over; by default all of modlib's.
 
@@ -41,18 +41,16 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
         widget; ``setting`` says where its controls stand.
 
     Raises:
-        ValueError: for a name that was not recorded, images without a model, or as :func:`modularity_curve` does.
+        ValueError: for a name that was not recorded, images without a model, a model that cannot be copied, or as
+            :func:`modularity_curve` does.
 
     >>> explore("resnet20").setting["model"]
     'resnet20'
     """
-    if results is None:
-        results = Records.read(FOLDER)
-    series = [_READERS[kind](r) for kind in _READERS for r in results if r.experiment == kind]
-    _tell_apart(series)
+    series, words = series_of(Records.read(FOLDER) if results is None else results)
     own = None
     if isinstance(model, nn.Module):
-        own = (model, load_images("cifar10") if images is None else images)
+        own = (_copied(model), load_images("cifar10") if images is None else images)
         series = [_first_curve(*own), *series]
     elif images is not None:
         raise ValueError("images are for a model of yours; give the model as well: explore(model, images)")
@@ -65,33 +63,27 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
         if wanted not in names:
             raise unknown("recorded network", model, names)
         start = names.index(wanted)
-    return Explorer(series, series[start], own)
+    return Explorer(series, words, series[start], own)
 
 
 class Explorer(Widget):
     """What :func:`explore` gives: a widget that also computes, in a thread of its own, one request at a time."""
 
-    def __init__(self, series: list[dict], first: dict, own: tuple[nn.Module, Images] | None):
+    def __init__(self, series: list[dict], words: dict, first: dict, own: tuple[nn.Module, Images] | None):
         self._own = own
         self._lock, self._wanted = threading.Lock(), 0  # the ticket of the request that is wanted now
         self._networks: dict[tuple, tuple[nn.Module, Images]] = {}
-        setting = {key: first[key] for key in ("model", "dataset", "weights", "attack")}
-        setting |= {
-            "n": _near(first["n"], 500),
-            "k": _near(first["k"], 3),
-            "reading": "conv",
-            "epoch": 0,
-            "layer": 0,
-            "kept": "",
-        }
+        setting = {part: first[part] for part in PARTS} | {"n": _near(first["n"], 500), "k": _near(first["k"], 3)}
+        setting |= {"reading": "conv", "epoch": 0, "layer": 0, "kept": ""}
         q = _shown(first, setting)
-        words = (
-            f"Modularity over the {len(q)} layers of {first['model']} on {first['dataset']}, {first['weights']}, "
-            f"N = {setting['n']}, k = {setting['k']}: from {q[0]:.3f} in the first layer to {q[-1]:.3f} in the last."
-        )
-        super().__init__(
-            "explorer", __file__, {"series": series, "paper": _paper()}, setting, words, _still(q, words.split(":")[0])
-        )
+        model, dataset, weights, attack = (words.get(first[part], first[part]) for part in PARTS)
+        title = f"{model} on {dataset}, {weights}{'' if first['attack'] == CLEAN else ', ' + attack}"
+        title = f"the {len(q)} layers of {title}, N = {setting['n']}, k = {setting['k']}"
+        told = f"Modularity over {title}: from {q[0]:.3f} in the first layer to {q[-1]:.3f} in the last."
+        figure, ax = still(title, q=q)
+        ax.plot(np.arange(1, len(q) + 1), q, "o-", color="#0072b2")
+        data = {"series": series, "paper": printed_curves(), "words": words}
+        super().__init__("explorer", __file__, data, setting, told, figure)
         self.on_msg(self._receive)
 
     def _receive(self, _, message: dict, __) -> None:
@@ -109,7 +101,7 @@ class Explorer(Widget):
         networks += [(name, "untrained") for name in sorted(known)]
         readings = {"conv": [], "relu": []}
         series = [
-            {"model": name, "dataset": "cifar10", "weights": weights, "attack": "none", "readings": readings}
+            {"model": name, "dataset": "cifar10", "weights": weights, "attack": CLEAN, "readings": readings}
             for name, weights in networks
         ]
         most = SPLITS["cifar10"]["sample"]
@@ -153,7 +145,7 @@ class Explorer(Widget):
             for draw in range(draws):
                 steps = 0
                 done.append(_table(network, images[draw * n : (draw + 1) * n], layers))
-                which = {"model": model, "dataset": dataset, "weights": weights, "attack": "none"}
+                which = {"model": model, "dataset": dataset, "weights": weights, "attack": CLEAN}
                 series = _computed(which, n, layers, reading, done, place(network)[0])
                 self.send({"kind": "series", "ticket": ticket, "series": series, "last": draw == draws - 1})
         finally:
@@ -181,123 +173,30 @@ def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndar
     return np.array([modularity(graph.nearest(each), y) for each in k])
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    """The model as it is now: whoever goes on using or training it meets none of the explorer's doings."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(f"model cannot be copied, and explore computes on a copy, in the background: {error}") from error
+
+
 def _first_curve(model: nn.Module, images: Images) -> dict:
     if len(images) < 2:
         raise ValueError(f"images must be two or more, to have neighbours; got {len(images)}")
     layers = layer_names(model)
     n = min(500, len(images))
-    which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": "none"}
+    which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": CLEAN}
     return _computed(which, n, layers, "conv", [_table(model, images[:n], layers)], place(model)[0])
 
 
 def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: list[np.ndarray], device) -> dict:
     k = list(LIVE_K[: len(draws[0])])
-    made = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": str(device),
-        "accuracy": [],
-        "computed": True,
-    }
-    return which | made | {
-        "about": "", "n": [n], "k": k, "epochs": [], "layers": list(layers),
+    return which | {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": str(device), "accuracy": [], "computed": True,
+        "about": "", "clean": "", "n": [n], "k": k, "epochs": [], "layers": list(layers),
         "readings": {reading: list(range(len(layers)))},
-    } | _numbers(np.array(draws))  # fmt: skip
-
-
-def _curves(result: Result) -> dict:
-    """A record of curves over N and k, of clean or attacked images, as the page reads it."""
-    settings, coords = result.settings, result.coords
-    dims = result.values["q"]["dims"]
-    q = result["q"] if "draw" in dims else result["q"][None]
-    dims = dims if "draw" in dims else ["draw", *dims]  # attacked images are drawn once
-    q = np.moveaxis(q, [dims.index(d) for d in ("draw", "n", "k", "layer")], range(4))
-    accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
-    return _head(result, settings.get("weights", "trained"), accuracy) | {
-        "n": coords["n"],
-        "k": coords["k"],
-        "epochs": [],
-        "layers": coords["layer"],
-        "readings": {
-            at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords
-        },
-    } | _numbers(q)  # fmt: skip
-
-
-def _training(result: Result) -> dict:
-    """The curves after each epoch of a training run as the page reads them."""
-    settings, coords = result.settings, result.coords
-    accuracy = np.round(result["test_accuracy"], 2).tolist()
-    return _head(result, f"training, {len(coords['epoch'])} epochs", accuracy) | {
-        "n": [settings["n"]],
-        "k": [settings["k"]],
-        "epochs": coords["epoch"],
-        "layers": coords["layer"],
-        "readings": {"conv": list(range(len(coords["layer"])))},
-    } | _numbers(result["q"][None])  # fmt: skip
-
-
-_READERS = {"curves": _curves, "attack": _curves, "training": _training}
-
-
-def _head(result: Result, weights: str, accuracy: list[float]) -> dict:
-    settings, evidence = result.settings, result.evidence
-    attack = settings.get("attack") or "none"
-    if "protocol" in settings:
-        strength = f", eps {255 * settings['eps']:g}/255" if "eps" in settings else ""
-        attack += f" ({settings['protocol']}{strength})"
-    parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
-    parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
-    parts += [f"seed {settings['seed']}"] if "seed" in settings else []
-    return {
-        "model": settings["model"],
-        "dataset": settings["dataset"],
-        "weights": weights,
-        "attack": attack,
-        "date": evidence["date"],
-        "device": evidence["device"],
-        "accuracy": accuracy,
-        "about": ", ".join(parts),
-        "computed": False,
-    }
-
-
-def _numbers(q: np.ndarray) -> dict:
-    """Mean and spread over the first axis; the spread in 255 steps up to its largest."""
-    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
-    step = max(float(std.max(initial=0)) / 255, 1e-5)
-    return {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
-
-
-def _tell_apart(series: list[dict]) -> None:
-    """Two records of the same network, images, weights and attack get weights of different names."""
-    seen = set()
-    for each in series:
-        key = (each["model"], each["dataset"], each["weights"], each["attack"])
-        if key in seen:
-            each["weights"] += f" ({each['about']})"
-        seen.add(key)
-
-
-def _paper() -> dict[str, dict]:
-    """The paper's curves by "model dataset attack n k". Left out: its ImageNet50, which is not a set that we have, and
-    the ResNet18 of Fig. 7a, whose axis is not to be trusted (assets/paper-curves.json)."""
-    curves = {}
-    for name, q in paper_values("fig4").items():
-        model, dataset = name.split("/")
-        if dataset != "imagenet50":
-            curves[f"{model} {dataset} none {1000 if dataset == 'cifar100' else 500} 3"] = ("Fig. 4", q)
-    for name, q in paper_values("fig7a_n").items():
-        model, n = name.split("/n=")
-        if model != "resnet18":
-            curves.setdefault(f"{model} cifar10 none {n} 3", ("Fig. 7a", q))
-    for name, q in paper_values("fig7b_k").items():
-        model, k = name.split("/k=")
-        curves.setdefault(f"{model} cifar10 none 500 {k}", ("Fig. 7b", q))
-    for model, attacks in paper_values("fig6a").items():
-        curves.update(
-            {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items() if name != "normal"}
-        )
-    return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
+    } | spread(np.array(draws))  # fmt: skip
 
 
 def _near(values: Sequence[int], wanted: int) -> int:
@@ -309,14 +208,3 @@ def _shown(series: dict, setting: dict) -> np.ndarray:
     shape = (len(series["n"]), len(series["k"]), max(1, len(series["epochs"])), len(series["layers"]))
     mean = unpack(series["mean"]).reshape(shape)[series["n"].index(setting["n"]), series["k"].index(setting["k"]), -1]
     return mean[series["readings"][setting["reading"]]]
-
-
-def _still(q: np.ndarray, title: str) -> Figure:
-    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
-    ax = figure.subplots()
-    ax.plot(np.arange(1, len(q) + 1), q, "o-", color="#0072b2")
-    ax.set(xlabel="layer", ylabel="modularity Q", ylim=(min(0, q.min()), 1))
-    ax.set_title(title.removeprefix("Modularity over the "), fontsize=9)
-    ax.grid(alpha=0.3)
-    ax.locator_params(axis="x", integer=True)
-    return figure

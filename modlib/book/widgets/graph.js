@@ -9,6 +9,7 @@ import {
   fixed,
   follow,
   frame,
+  has,
   mark,
   onTheme,
   percent,
@@ -18,27 +19,13 @@ import {
   unpack,
 } from "./kit.js";
 
-// Petroff's ten colours, which stay apart for colour-blind readers; shapes help where they do not.
-const TEN = [
-  "#3f90da",
-  "#ffa90e",
-  "#bd1f01",
-  "#94a4a2",
-  "#832db6",
-  "#a96b59",
-  "#e76300",
-  "#b9ac70",
-  "#717581",
-  "#92dadd",
-];
 const OWN = [0, 114, 178]; // all neighbours of its own class
 const MIXED = [190, 190, 190];
 const FOREIGN = [213, 94, 0]; // none
 const NONE = 65535; // in place of a neighbour: no edge
-const STRIP = 5; // neighbours in the strip of pictures
+const STRIP = [5, 8]; // neighbours in the strip of pictures: at least, so that those that do not count are seen, too; at most
 const MOVE = 500; // milliseconds from layer to layer
 
-const hue = (group) => TEN[group % 10];
 const article = (name) => (/^[aeiou]/i.test(name) ? "an " : "a ") + name;
 
 /** Tables of one version of the images, with functions that read them. */
@@ -64,6 +51,15 @@ export function open(version, { n, labels, layers, classes, k }) {
   };
 }
 
+/** The colour behind an element. */
+function paper(element) {
+  for (let e = element; e; e = e.parentElement) {
+    const { backgroundColor } = getComputedStyle(e);
+    if (!/^(transparent|rgba\(.*, 0\))$/.test(backgroundColor)) return backgroundColor;
+  }
+  return "#fff";
+}
+
 /** The colour of an agreement: orange among others, grey, blue among its own. */
 export function shade(share) {
   if (share === null) return "rgb(120,120,120)";
@@ -73,7 +69,8 @@ export function shade(share) {
 
 function render({ model, el: host }) {
   const data = model.get("data");
-  const { n, labels, classes, layers } = data;
+  const { n, labels, classes, layers, colors } = data;
+  const hue = (group) => colors[group % colors.length];
   const versions = Object.fromEntries(Object.entries(data.versions).map(([name, each]) => [name, open(each, data)]));
   // A rule each, because a picture in the style of every thumbnail would be read again with each of them.
   const id = unique("sheet");
@@ -163,10 +160,9 @@ function render({ model, el: host }) {
       table.node,
     ),
   );
-  colour.show("", [
-    ["class", "class"],
-    ["agreement", "agreement"],
-  ]);
+  const predictions = Object.values(versions).some(({ predicted }) => predicted.length);
+  const colours = [["class", "class"], ...(predictions ? [["predicted", "predicted class"]] : []), ["agreement", "agreement"]];
+  colour.show("", colours);
 
   const sheetRows = Math.ceil(n / data.columns);
   const thumb = (i, more = "") => {
@@ -198,7 +194,7 @@ function render({ model, el: host }) {
     const shown = (i) => only < 0 || labels[i] === only;
     context.strokeStyle = ink;
     context.lineWidth = 0.7;
-    context.globalAlpha = Math.max(0.08, 0.42 - 0.02 * k);
+    context.globalAlpha = Math.max(0.05, 0.28 - 0.02 * k);
     context.beginPath();
     for (let i = 0; i < n; i++) {
       if (!shown(i)) continue;
@@ -210,29 +206,36 @@ function render({ model, el: host }) {
     context.stroke();
     const r = width < 400 ? 3.6 : 4.2;
     const shapes = classes.map((_, c) => new Path2D(mark(c, r)));
+    const group = { class: labels, predicted: version.predicted }[now.colour];
     const dot = (i, alpha, size = 1) => {
       context.setTransform(dense * size, 0, 0, dense * size, xy[i][0] * dense, xy[i][1] * dense);
       context.globalAlpha = alpha;
-      context.fillStyle = now.colour === "class" ? hue(labels[i]) : shade(version.agreement(layer, i, k));
-      context.fill(shapes[labels[i]]);
+      context.fillStyle = group ? hue(group[i]) : shade(version.agreement(layer, i, k));
+      context.fill(shapes[(group ?? labels)[i]]);
     };
     for (let i = 0; i < n; i++) dot(i, shown(i) ? 1 : 0.12);
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.globalAlpha = 1;
-    context.lineWidth = 2.2;
-    for (const j of version.near(layer, image, k)) {
-      context.setLineDash(labels[j] === labels[image] ? [] : [4, 3]);
-      context.beginPath();
-      context.moveTo(...xy[image]);
-      context.lineTo(...xy[j]);
-      context.stroke();
-    }
-    context.setLineDash([]);
+    const lines = (width, style, dashed) => {
+      context.lineWidth = width;
+      context.strokeStyle = style;
+      for (const j of version.near(layer, image, k)) {
+        context.setLineDash(dashed && labels[j] !== labels[image] ? [4, 3] : []);
+        context.beginPath();
+        context.moveTo(...xy[image]);
+        context.lineTo(...xy[j]);
+        context.stroke();
+      }
+      context.setLineDash([]);
+    };
+    lines(6, paper(canvas)); // a rim keeps them apart from the others
+    lines(2.6, ink, true);
     for (const j of version.near(layer, image, k)) dot(j, 1, 1.5);
     dot(image, 1, 1.9);
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.beginPath();
     context.arc(...xy[image], r * 1.9 + 4, 0, 7);
+    context.lineWidth = 2.2;
     context.stroke();
   }
 
@@ -278,32 +281,41 @@ function render({ model, el: host }) {
     const image = event.pointerType === "mouse" ? nodeAt(event) : -1;
     tip.hidden = image < 0;
     if (image < 0) return;
-    tip.replaceChildren(thumb(image), `${image}: ${classes[labels[image]]}`);
+    const { predicted } = now.version;
+    const guess = predicted.length ? `, predicted: ${classes[predicted[image]]}` : "";
+    tip.replaceChildren(thumb(image), `${image}: ${classes[labels[image]]}${guess}`);
     tip.style.left = `${Math.min(event.offsetX + 14, canvas.clientWidth - 120)}px`;
     tip.style.top = `${event.offsetY + 14}px`;
   });
   canvas.addEventListener("pointerleave", () => (tip.hidden = true));
 
   function drawStrip() {
-    const { version, layer, image } = now;
+    const { version, layer, k, image } = now;
+    const many = Math.min(data.k, STRIP[1], Math.max(STRIP[0], k));
     const step = Math.max(1, Math.ceil(layers.length / 12));
     const chosen = layers
       .map((_, i) => i)
       .filter((i) => i === layer || i === layers.length - 1 || (i % step === 0 && Math.abs(i - layer) >= step / 2));
-    stripTitle.textContent = `Image ${image}, ${article(classes[labels[image]])}, and its nearest in each layer`;
+    const shown = k > many ? `the ${many} nearest of the ${k} that make an edge` : `the ${k} that make an edge`;
+    stripTitle.textContent =
+      `Image ${image}, ${article(classes[labels[image]])}, and its nearest in each layer: ${shown}` +
+      (k < many ? ", and faintly the next" : "");
     strip.replaceChildren(
       ...chosen.map((each) => {
-        const near = version.near(each, image, Math.min(STRIP, data.k));
+        const near = version.near(each, image, many);
         return el(
           "div",
           {
             class: each === layer ? "ml-row ml-now" : "ml-row",
             role: "img",
-            "aria-label": `${layers[each]}: ${near.map((j) => classes[labels[j]]).join(", ")}`,
+            "aria-label": `${layers[each]}: ${near
+              .slice(0, k)
+              .map((j) => classes[labels[j]])
+              .join(", ")}`,
           },
           el("span", { class: "ml-label" }, layers[each]),
           thumb(image, "ml-self"),
-          near.map((j) => thumb(j, labels[j] === labels[image] ? "ml-same" : "")),
+          near.map((j, place) => thumb(j, (labels[j] === labels[image] ? "ml-same" : "") + (place < k ? "" : " ml-idle"))),
         );
       }),
     );
@@ -313,16 +325,19 @@ function render({ model, el: host }) {
     const { version, layer, k, image } = now;
     say.show(
       `Layer ${layer + 1} of ${layers.length} (${layers[layer]}), k = ${k}: Q = ${fixed(version.q[layer][k - 1])}. ` +
-        `${percent(version.same[layer][k - 1], 0)} of the edges join images of one class.`,
+        `${percent(version.same[layer][k - 1], 0)} of the edges join images of one class.` +
+        (version.q_predicted.length ? ` Under the predicted classes Q = ${fixed(version.q_predicted[layer][k - 1])}.` : ""),
     );
     const near = version.near(layer, image, k);
     const same = near.filter((j) => labels[j] === labels[image]).length;
     sayImage.show(
-      `Image ${image} is ${article(classes[labels[image]])}; ${same} of its ${near.length} neighbours in this layer ` +
+      `Image ${image} is ${article(classes[labels[image]])}` +
+        (version.predicted.length ? `, predicted: ${classes[version.predicted[image]]}` : "") +
+        `; ${same} of its ${near.length} neighbours in this layer ` +
         `${same === 1 ? "is" : "are"} of its class.`,
     );
     scale.replaceChildren(
-      ...(now.colour === "class"
+      ...(now.colour !== "agreement"
         ? ["Solid lines lead from the chosen image to neighbours of its class, dashed ones to others."]
         : [
             el("span", {
@@ -338,7 +353,7 @@ function render({ model, el: host }) {
   function draw() {
     const setting = model.get("setting");
     const whole = (value, high) => Math.min(Math.max(Math.round(value) || 0, 0), high);
-    const images = setting.images in versions ? setting.images : Object.keys(versions)[0];
+    const images = has(versions, setting.images) ? setting.images : Object.keys(versions)[0];
     const before = now;
     now = {
       images,
@@ -347,7 +362,7 @@ function render({ model, el: host }) {
       k: Math.max(1, whole(setting.k, data.k)),
       image: whole(setting.image, n - 1),
       only: setting.only < 0 ? -1 : whole(setting.only, classes.length - 1),
-      colour: setting.colour === "agreement" ? "agreement" : "class",
+      colour: colours.some(([value]) => value === setting.colour) ? setting.colour : "class",
     };
     controls.layer.show(
       now.layer,
@@ -361,10 +376,7 @@ function render({ model, el: host }) {
       now.image,
       labels.map((_, i) => i),
     );
-    colour.show(now.colour, [
-      ["class", "class"],
-      ["agreement", "agreement"],
-    ]);
+    colour.show(now.colour, colours);
     kind.show(
       now.images,
       Object.keys(versions).map((name) => [name, name]),

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
 from modlib._checks import whole_number
-from modlib.book.widgets.base import Widget, pack
+from modlib.book.widgets.base import Widget, pack, still
 from modlib.data import Images
 from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, modularity
+from modlib.plots import CLASS_COLORS
 
 MOST_IMAGES = 3000  # of more, points and edges are neither told apart nor drawn in time
 NO_EDGE = 65535  # stands for a neighbour whose similarity makes no edge
@@ -31,11 +31,12 @@ def explore_graph(
     k: int = 3,
     image: int = 0,
     attacked: tuple[DynamicGraph, Images, Sequence[np.ndarray]] | None = None,
+    predicted=None,
 ) -> Widget:
     """The k-NN graph of every layer, with a slider for the layer, one for k and one for the image that is followed.
 
-    Points are images, coloured by class or by the share of their neighbours that has their label; lines lead to the k
-    most similar others. Layouts are turned and mirrored to fit the layer before, so that a point can be
+    Points are images, coloured by class, by predicted class or by the share of their neighbours that has their label; lines
+    lead to the k most similar others. Layouts are turned and mirrored to fit the layer before, so that a point can be
     followed. Everything is computed beforehand: about 0.7 MB for 500 images, 10 layers and k up to 20.
 
     Args:
@@ -46,12 +47,14 @@ def explore_graph(
         k: neighbours first shown.
         image: index of the image first followed.
         attacked: graph, images and positions of the same N images after an attack; the page then has a switch.
+        predicted: (N,) class that a network gives each image; with ``attacked`` a pair of these, before and after. The page
+            then tells it, can colour by it, and tells Q under predicted classes beside Q under the true ones.
 
     Returns:
         widget; its ``data["versions"]["clean"]["q"]`` is the (L, k) table of modularities that it shows.
 
     Raises:
-        ValueError: if graph, images and positions do not fit each other.
+        ValueError: if graph, images, positions and predictions do not fit each other, or a class has no name.
     """
     n, reach = graph.graphs[0].n, graph.graphs[0].k
     labels = check_labels(images.y, n)
@@ -62,6 +65,9 @@ def explore_graph(
         raise ValueError(f"graph has {n} nodes; at most {MOST_IMAGES} can be explored by hand. Take fewer images")
     layouts = [_layouts(positions, len(graph), n)]
     versions = {"clean": (graph, images)}
+    least, names = labels.max() + 1, len(images.classes)
+    if names < least:
+        raise ValueError(f"images must name each class: label {labels.max()} needs {least} names; got {names}")
     if attacked is not None:
         other, other_images, other_positions = attacked
         if other.layers != graph.layers or (other.graphs[0].n, other.graphs[0].k) != (n, reach):
@@ -71,16 +77,18 @@ def explore_graph(
         layouts.append(_layouts(other_positions, len(graph), n, layouts[0]))
         versions["attacked"] = other, other_images
     at = _to_unit_square(np.array(layouts))
+    guesses = [None] * len(versions) if predicted is None else _predictions(predicted, len(versions), n, len(images.classes))
     data = {
         "n": n,
         "k": reach,
         "labels": labels.tolist(),
         "classes": list(images.classes),
+        "colors": CLASS_COLORS,
         "layers": list(graph.layers),
         "columns": COLUMNS,
         "versions": {
-            name: _version(*each, labels, place, len(images.classes))
-            for (name, each), place in zip(versions.items(), at, strict=True)
+            name: _version(*each, labels, place, len(images.classes), guess)
+            for (name, each), place, guess in zip(versions.items(), at, guesses, strict=True)
         },
     }
     q = data["versions"]["clean"]["q"][layer][k - 1]
@@ -89,16 +97,31 @@ def explore_graph(
         f"k = {k}: points coloured by class, lines to the most similar images; modularity Q = {q:.3f}."
     )
     setting = {"layer": layer, "k": k, "image": image, "colour": "class", "only": -1, "images": "clean"}
-    still = _still(graph.graphs[layer].nearest(k), at[0][layer], labels, f"{graph.layers[layer]}, k = {k}: Q = {q:.3f}")
-    return Widget("graph-explorer", __file__, data, setting, words, still)
+    shown, xy = graph.graphs[layer].nearest(k), at[0][layer]
+    figure, ax = still(f"{graph.layers[layer]}, k = {k}: Q = {q:.3f}", (5, 4.5))
+    pairs = np.column_stack([np.repeat(np.arange(n), k), shown.neighbors.ravel()])[shown.weights.ravel() > 0]
+    ax.add_collection(LineCollection(xy[pairs], linewidths=0.4, colors="0.6"))
+    ax.scatter(*xy.T, c=[CLASS_COLORS[c % len(CLASS_COLORS)] for c in labels], s=9, zorder=2)
+    return Widget("graph-explorer", __file__, data, setting, words, figure)
 
 
-def _version(graph: DynamicGraph, images: Images, labels: np.ndarray, places: np.ndarray, classes: int) -> dict:
+def _predictions(predicted, versions: int, n: int, classes: int) -> np.ndarray:
+    """(versions, N) predicted classes."""
+    guesses = np.asarray(predicted)
+    guesses = guesses[None] if guesses.ndim == 1 else guesses
+    if guesses.shape != (versions, n) or guesses.dtype.kind not in "iu" or guesses.min() < 0 or guesses.max() >= classes:
+        twice = ", before and after the attack" if versions > 1 else ""
+        raise ValueError(f"predicted must be a class, 0..{classes - 1}, for each of {n} images{twice}")
+    return guesses
+
+
+def _version(graph: DynamicGraph, images: Images, labels, places: np.ndarray, classes: int, guess) -> dict:
     """Tables of one set of images: (L, N, k) neighbours, (L, N, 2) places, (L, k) modularities, (L, k, C) terms."""
     snapshots = [[each.nearest(i + 1) for i in range(each.k)] for each in graph.graphs]
     terms = np.zeros((len(graph), graph.graphs[0].k, classes))
     terms[..., : labels.max() + 1] = [[modularity(g, labels, per_class=True) for g in row] for row in snapshots]
     near = np.array([np.where(each.weights > 0, each.neighbors, NO_EDGE) for each in graph.graphs])
+    known = guess is not None and guess.min() < guess.max()  # of one class alone, Q is not defined
     return {
         "neighbours": pack(near, "<u2", 1),
         "at": pack(places, "<u2", 1 / 65535),
@@ -106,6 +129,8 @@ def _version(graph: DynamicGraph, images: Images, labels: np.ndarray, places: np
         "q": terms.sum(2).round(4).tolist(),
         "same": [[_same_class(g, labels) for g in row] for row in snapshots],
         "sheet": _sheet(images.x),
+        "predicted": [] if guess is None else guess.tolist(),
+        "q_predicted": [[round(modularity(g, guess), 4) for g in row] for row in snapshots] if known else [],
     }
 
 
@@ -140,6 +165,7 @@ def _sheet(x: np.ndarray) -> str:
     """All images as one picture, ``COLUMNS`` in a row, as a data address."""
     x = np.asarray(x)
     pixels = (255 * x.clip(0, 1)).round().astype(np.uint8) if x.dtype.kind == "f" else x
+    pixels = np.repeat(pixels, 3, 1) if pixels.shape[1] == 1 else pixels  # grey
     sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, -(-len(x) // COLUMNS) * THUMBNAIL))
     for i, each in enumerate(pixels):
         thumbnail = Image.fromarray(each.transpose(1, 2, 0)).resize((THUMBNAIL, THUMBNAIL))
@@ -147,14 +173,3 @@ def _sheet(x: np.ndarray) -> str:
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=75)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _still(graph: KnnGraph, xy: np.ndarray, labels: np.ndarray, title: str) -> Figure:
-    figure = Figure(figsize=(5, 4.5), dpi=150, layout="constrained")
-    ax = figure.subplots()
-    edges = np.column_stack([np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel()])
-    ax.add_collection(LineCollection(xy[edges[graph.weights.ravel() > 0]], linewidths=0.4, colors="0.6"))
-    ax.scatter(*xy.T, c=labels, cmap="tab10", s=9, zorder=2)
-    ax.set_title(title, fontsize=10)
-    ax.set_axis_off()
-    return figure

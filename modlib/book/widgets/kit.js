@@ -28,6 +28,9 @@ export function fixed(number, digits = 3) {
   return /^-0\.?0*$/.test(text) ? text.slice(1) : text.replace("-", "−");
 }
 
+/** Whether an object has a value of its own by this name: an address may ask for what every object has. */
+export const has = (object, name) => Object.hasOwn(object, name);
+
 export const percent = (share, digits = 1) => fixed(100 * share, digits) + "\u00a0%";
 
 /** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. */
@@ -200,6 +203,78 @@ export function dataTable(words) {
     },
   };
 }
+
+export const PAPER = { color: "#808080", dash: "6 4" }; // the paper's curves, everywhere
+
+/** Axes over layers 1 to depth and over Q from below `least` to 1: their drawing in `parts`, and what is drawn on them. */
+export function axes(chart, host, depth, least, top = 12) {
+  const width = Math.max(host.clientWidth, 280);
+  const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
+  const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
+  const x = (layer) => 46 + ((layer - 1) / Math.max(1, depth - 1)) * (width - 62);
+  const y = (q) => top + ((1 - q) / (1 - low)) * (height - 44 - top);
+  const path = (points) => "M" + points.map(([layer, q]) => `${x(layer).toFixed(1)},${y(q).toFixed(1)}`).join("L");
+  const curve = (q) => q.map((value, i) => [i + 1, value]);
+  const small = { "font-size": 12, class: "ml-small" };
+  const middle = { "font-size": 13, "text-anchor": "middle" };
+  const parts = [0, 0.2, 0.4, 0.6, 0.8, 1].flatMap((q) => [
+    el("line", { x1: 40, x2: width - 10, y1: y(q), y2: y(q), class: q ? "ml-grid" : "ml-axis" }),
+    el("text", { ...small, x: 34, y: y(q) + 4, "text-anchor": "end" }, q),
+  ]);
+  const step = [1, 2, 5, 10].find((each) => (depth / each) * 24 < width - 62);
+  for (let layer = step; layer <= depth; layer += step)
+    parts.push(el("text", { ...small, x: x(layer), y: height - 26, "text-anchor": "middle" }, layer));
+  const turned = `translate(11,${(height - 44) / 2}) rotate(-90)`;
+  parts.push(
+    el("text", { ...middle, x: 46 + (width - 62) / 2, y: height - 6 }, "layer"),
+    el("text", { ...middle, x: 0, y: 0, transform: turned }, "modularity Q"),
+  );
+  return {
+    x,
+    y,
+    low,
+    top,
+    width,
+    /** A line through Q of layers 1, 2, ..., or through [layer, Q] points. */
+    line: (points, color, { dash, thick = 2, alpha } = {}) =>
+      parts.push(
+        el("path", {
+          d: path(Array.isArray(points[0]) ? points : curve(points)),
+          fill: "none",
+          stroke: color,
+          "stroke-width": thick,
+          "stroke-dasharray": dash,
+          "stroke-opacity": alpha,
+          "stroke-linejoin": "round",
+        }),
+      ),
+    /** The area within one standard deviation. */
+    band(q, std, color) {
+      const edge = (sign) => curve(q.map((value, i) => value + sign * std[i]));
+      const d = `${path(edge(1))}L${path(edge(-1).reverse()).slice(1)}Z`;
+      parts.push(el("path", { d, fill: color, "fill-opacity": 0.2 }));
+    },
+    add: (...more) => parts.push(...more),
+    /** The layer under a pointer. */
+    layerAt(event) {
+      const box = chart.getBoundingClientRect();
+      const place = (((event.clientX - box.left) / box.width) * width - 46) / (width - 62);
+      return Math.min(Math.max(Math.round(1 + place * (depth - 1)), 1), depth);
+    },
+    show(words) {
+      chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      chart.setAttribute("aria-label", words);
+      chart.replaceChildren(...parts);
+    },
+  };
+}
+
+/** An entry of a legend: a small drawing around (0, 0), and what it stands for. */
+export const sample = (words, ...drawn) =>
+  el("span", {}, el("svg", { viewBox: "-13 -7 26 14", "aria-hidden": "true" }, drawn), words);
+
+export const stroke = (color, { dash, thick = 2 } = {}) =>
+  el("line", { x1: -12, x2: 12, y1: 0, y2: 0, stroke: color, "stroke-width": thick, "stroke-dasharray": dash });
 
 /** Keep `draw` in step with the widget's setting; gives `set`, which changes some of it, and `stop`. */
 export function follow(model, draw) {

@@ -10,6 +10,7 @@ import {
   fixed,
   follow,
   frame,
+  has,
   mark,
   menu,
   percent,
@@ -28,7 +29,7 @@ export function readEdges(text, n) {
     const found = /^(\d+)-(\d+)(?:\*(\d+(?:\.\d+)?))?$/.exec(part);
     if (!found) continue;
     const [i, j] = [Number(found[1]), Number(found[2])].sort((a, b) => a - b);
-    if (i < j && j < n) edges.set(`${i}-${j}`, Number(found[3] ?? 1));
+    if (i <= j && j < n) edges.set(`${i}-${j}`, Number(found[3] ?? 1));
   }
   return edges;
 }
@@ -59,10 +60,11 @@ export function modularity(n, edges, groups) {
   let twoW = 0;
   for (const [key, weight] of edges) {
     const [i, j] = key.split("-").map(Number);
-    strength[i] += weight;
-    strength[j] += weight;
-    twoW += 2 * weight;
-    if (groups[i] === groups[j]) terms[groups[i]].inside += 2 * weight;
+    const both = i === j ? weight : 2 * weight; // a_ij and a_ji; a loop is one entry
+    strength[i] += both / 2;
+    strength[j] += both / 2;
+    twoW += both;
+    if (groups[i] === groups[j]) terms[groups[i]].inside += both;
   }
   groups.forEach((c, i) => {
     terms[c].nodes += 1;
@@ -84,13 +86,13 @@ export const pairTerm = (graph, edges, i, j) =>
 const short = (number) => +number.toFixed(2);
 
 function stateOf({ presets }, setting) {
-  const preset = presets[setting.graph] ?? Object.values(presets)[0];
+  const preset = has(presets, setting.graph) ? presets[setting.graph] : Object.values(presets)[0];
   const n = preset.at.length;
   const own = new Map(preset.edges.map(([i, j, w]) => [`${i}-${j}`, w]));
   const asked = readEdges(setting.edges, n);
   const edges = asked.size || setting.edges === NO_EDGES ? asked : own;
   const groups = readGroups(setting.groups, n) ?? preset.groups;
-  let [from, to] = [setting.from, setting.to].map((text, end) => (text in preset.at ? Number(text) : preset.pair[end]));
+  let [from, to] = [setting.from, setting.to].map((text, end) => (has(preset.at, text) && text !== "length" ? Number(text) : preset.pair[end]));
   if (from === to) [from, to] = preset.pair;
   return { preset, n, edges, groups, from, to, graph: modularity(n, edges, groups) };
 }
@@ -222,6 +224,15 @@ function render({ model, el: host }) {
       .filter(([key, w]) => w > 0 || key === pair)
       .map(([key, w]) => {
         const [i, j] = key.split("-").map(Number);
+        if (i === j)
+          return el("circle", {
+            cx: at[i][0],
+            cy: at[i][1] - r,
+            r,
+            fill: "none",
+            stroke: "currentColor",
+            "stroke-width": 0.8 + (3.2 * w) / heaviest,
+          });
         const ends = { x1: at[i][0], y1: at[i][1], x2: at[j][0], y2: at[j][1] };
         const inside = groups[i] === groups[j];
         return el(
@@ -278,7 +289,7 @@ function render({ model, el: host }) {
               x2: x(q),
               y1: 29,
               y2: 29,
-              stroke: q < 0 ? "#d55e00" : "#0072b2",
+              stroke: q < 0 ? color(5) : color(0),
               "stroke-width": 7,
             }),
             el("line", {
@@ -380,7 +391,7 @@ function render({ model, el: host }) {
             width: cell - 1,
             height: cell - 1,
             class: "ml-tap",
-            fill: value > 0 ? "#0072b2" : "#e08214",
+            fill: value > 0 ? color(0) : color(5),
             "fill-opacity": Math.sqrt(Math.abs(value) / most) * (groups[i] === groups[j] ? 1 : 0.3),
             onclick: () => (i === j ? tapNode(i) : pick(i, j)),
           },

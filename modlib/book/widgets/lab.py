@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from modlib._checks import unknown
-from modlib.book.widgets.base import Widget
-from modlib.modularity import check_labels, modularity
+from modlib.book.widgets.base import Widget, still
+from modlib.modularity import check_labels, edges, modularity
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # as in kit.js
 MOST_NODES = 40  # more are not to be told apart, nor tapped, on a phone
@@ -16,7 +16,8 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     """A small graph whose edges, weights and communities are changed by hand; Q and its terms (Eq. 1) follow at once.
 
     Args:
-        graph: a graph of yours, to be offered first: networkx graph or symmetric (N, N) adjacency, N <= 40.
+        graph: a graph of yours, to be offered first, N <= 40: networkx graph, :class:`modlib.KnnGraph` or symmetric (N, N)
+            adjacency. Weights of parallel edges add up; a loop is the entry a_ii, as :func:`modlib.modularity` reads it.
         labels: (N,) integers, the communities of its nodes.
         start: the graph shown first: ``"triangles"``, ``"perfect"``, ``"random"``, ``"karate"``, ``"ring"``,
             ``"pairs"`` or ``"worst"``; a graph of yours comes before it.
@@ -32,12 +33,17 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     """
     presets = {}
     if graph is not None:
-        graph = graph if isinstance(graph, nx.Graph) else nx.from_numpy_array(np.asarray(graph))
-        if not 2 <= len(graph) <= MOST_NODES:
-            raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {len(graph)}")
-        modularity(nx.to_numpy_array(graph), labels)  # its sentences for what does not fit
+        if isinstance(graph, nx.Graph):
+            graph = nx.to_numpy_array(graph)
+        i, j, weight, n = edges(graph)
+        if not 2 <= n <= MOST_NODES:
+            raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {n}")
+        a = np.zeros((n, n))
+        np.add.at(a, (i, j), weight)
+        a = (a + a.T) / 2  # a k-NN graph points from each node to others
+        modularity(a, labels)  # its sentences for what does not fit
         start = "yours"
-        presets[start] = _preset("Your graph", "", graph, labels)
+        presets[start] = _preset("Your graph", "", nx.from_numpy_array(a), labels)
     presets.update(_presets())
     if start not in presets:
         raise unknown("start", start, presets)
@@ -119,11 +125,11 @@ def _preset(title: str, about: str, graph: nx.Graph, groups, places: dict | None
     span = np.ptp(xy, 0).max() or 1
     xy = (xy - (xy.min(0) + xy.max(0)) / 2) / span + 0.5
     place = {name: i for i, name in enumerate(names)}
-    edges = [(*sorted((place[i], place[j])), w) for i, j, w in graph.edges(data="weight", default=1) if i != j]
+    lines = [(*sorted((place[i], place[j])), w) for i, j, w in graph.edges(data="weight", default=1)]
     return {
         "title": title,
         "about": about,
-        "edges": [[i, j, float(w)] for i, j, w in sorted(edges)],
+        "edges": [[i, j, float(w)] for i, j, w in sorted(lines)],
         "groups": groups.tolist(),
         "at": xy.round(3).tolist(),
         "pair": list(pair),
@@ -138,35 +144,16 @@ def _adjacency(preset: dict) -> np.ndarray:
 
 
 def _still(preset: dict, q: float) -> Figure:
-    figure = Figure(figsize=(5, 4), dpi=150, layout="constrained")
-    ax = figure.subplots()
+    figure, ax = still(f"{preset['title']}: Q = {q:.3f}", (5, 4))
     xy, groups = np.array(preset["at"]), np.array(preset["groups"])
     for i, j, w in preset["edges"]:
         inside = groups[i] == groups[j]
-        ax.plot(
-            *xy[[i, j]].T, color="0.35" if inside else "0.6", linestyle="-" if inside else "--", lw=0.6 + w, zorder=1
-        )
+        ax.plot(*xy[[i, j]].T, color="0.35" if inside else "0.6", linestyle="-" if inside else "--", lw=0.6 + w, zorder=1)
     for c in np.unique(groups):
-        ax.scatter(
-            *xy[groups == c].T,
-            s=260,
-            color=COLORS[c % 6],
-            marker="osD^vh"[(c + c // 6) % 6],
-            edgecolors="white",
-            zorder=2,
-        )
+        mark = {"s": 260, "color": COLORS[c % 6], "marker": "osD^vh"[(c + c // 6) % 6], "edgecolors": "white"}
+        ax.scatter(*xy[groups == c].T, **mark, zorder=2)
     for i, (x, y) in enumerate(xy):
-        ax.text(
-            x,
-            y,
-            str(i),
-            ha="center",
-            va="center",
-            color="white" if groups[i] % 6 == 0 else "black",
-            fontsize=8,
-            zorder=3,
-        )
-    ax.set(title=f"{preset['title']}: Q = {q:.3f}", aspect="equal")
+        ax.text(x, y, str(i), ha="center", va="center", color="white" if groups[i] % 6 == 0 else "black", fontsize=8, zorder=3)
+    ax.set_aspect("equal")
     ax.margins(0.1)
-    ax.set_axis_off()
     return figure

@@ -2,7 +2,25 @@
    what accuracy was measured for this network, or for the nearest one that was. Layers are counted from 0 in the data,
    from 1 in the address and on the page. */
 
-import { button, color, dataTable, el, fixed, follow, frame, mark, menu, percent, slider, statement } from "./kit.js";
+import {
+  PAPER,
+  axes,
+  button,
+  color,
+  dataTable,
+  el,
+  fixed,
+  follow,
+  frame,
+  has,
+  mark,
+  menu,
+  percent,
+  sample,
+  slider,
+  statement,
+  stroke,
+} from "./kit.js";
 
 const NONE = "none of these";
 const million = (number) => `${fixed(number / 1e6, number < 1e6 ? 3 : 2)} M`;
@@ -20,7 +38,7 @@ export function readOff(text, network) {
   const off = [];
   for (const part of text.split("-")) {
     const layer = Number(part) - 1;
-    if (layer in network.layers && !off.includes(layer) && !refusal(network, off, layer)) off.push(layer);
+    if (has(network.layers, layer) && !off.includes(layer) && !refusal(network, off, layer)) off.push(layer);
   }
   return off.sort((a, b) => a - b);
 }
@@ -90,12 +108,11 @@ function render({ model, el: host }) {
     frame(
       "pruning",
       "Pruning explorer",
-      el("div", { class: "ml-controls" }, which.node, measured.node),
+      el("div", { class: "ml-controls" }, which.node, measured.node, layers.node, tolerance.node),
+      el("div", { class: "ml-buttons" }, one, plan, back),
       chart,
       legend,
       el("p", { class: "ml-note" }, "Tap a layer to remove it, again to put it back. Or use the controls."),
-      el("div", { class: "ml-controls" }, layers.node, tolerance.node),
-      el("div", { class: "ml-buttons" }, one, plan, back),
       bars,
       say.node,
       sayAccuracy.node,
@@ -107,11 +124,11 @@ function render({ model, el: host }) {
 
   function look() {
     const asked = model.get("setting");
-    const key = asked.network in networks ? asked.network : Object.keys(networks)[0];
+    const key = has(networks, asked.network) ? asked.network : Object.keys(networks)[0];
     const network = networks[key];
     const off = readOff(String(asked.off), network);
     const first = network.why.indexOf("");
-    const layer = asked.layer - 1 in network.layers ? asked.layer - 1 : first;
+    const layer = has(network.layers, asked.layer - 1) ? asked.layer - 1 : first;
     const plan = network.plans.find(({ tol }) => tol === asked.tol) ?? network.plans[0];
     const near = nearest(network, off);
     return { key, network, off, layer, plan, near, left: left(network, off) };
@@ -120,105 +137,40 @@ function render({ model, el: host }) {
   function drawChart() {
     const { network, off, layer, plan, near } = now;
     const { q, std } = network;
-    const width = Math.max(host.clientWidth, 280);
-    const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
     const own = near?.distance === 0 && off.length ? near.variants[0].q : null;
     const kept = q.map((_, i) => i).filter((i) => !off.includes(i));
-    const least = Math.min(0, ...q.map((value, i) => value - std[i]), ...(own ?? []));
-    const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
-    const x = (i) => 46 + (i / (q.length - 1)) * (width - 62);
-    const y = (value) => 20 + ((1 - value) / (1 - low)) * (height - 64);
-    const path = (points) => "M" + points.map(([i, value]) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join("L");
-    const step = [1, 2, 5, 10].find((each) => (q.length / each) * 24 < width - 62);
-    const small = { "font-size": 12, class: "ml-small" };
-    const parts = [0, 0.2, 0.4, 0.6, 0.8, 1].flatMap((value) => [
-      el("line", { x1: 40, x2: width - 10, y1: y(value), y2: y(value), class: value ? "ml-grid" : "ml-axis" }),
-      el("text", { ...small, x: 34, y: y(value) + 4, "text-anchor": "end" }, value),
-    ]);
-    for (let i = 0; i < q.length; i += step)
-      parts.push(el("text", { ...small, x: x(i), y: height - 26, "text-anchor": "middle" }, i + 1));
-    const named = { "font-size": 13, "text-anchor": "middle" };
-    parts.push(
-      el("text", { ...named, x: 46 + (width - 62) / 2, y: height - 6 }, "layer"),
-      el("text", { ...named, transform: `translate(11,${height / 2 - 12}) rotate(-90)` }, "modularity Q"),
-      el("line", { x1: x(layer), x2: x(layer), y1: 12, y2: y(low), class: "ml-here" }),
-      el("path", {
-        d:
-          path(q.map((value, i) => [i, value + std[i]])) +
-          path(q.map((value, i) => [i, value - std[i]]).reverse()).replace("M", "L") +
-          "Z",
-        fill: color(0),
-        "fill-opacity": 0.15,
-      }),
-      el("path", {
-        d: path(q.map((value, i) => [i, value])),
-        class: "ml-here",
-        fill: "none",
-        "stroke-dasharray": "2 3",
-      }),
-      el("path", { d: path(kept.map((i) => [i, q[i]])), fill: "none", stroke: color(0), "stroke-width": 2 }),
-    );
-    if (own)
-      parts.push(
-        el("path", {
-          d: path(kept.map((i, place) => [i, own[place]])),
-          fill: "none",
-          stroke: color(5),
-          "stroke-width": 2,
-          "stroke-dasharray": "6 4",
-        }),
-      );
-    const r = q.length > 20 && width < 480 ? 4 : 5.5;
+    const least = Math.min(0, ...q.map((value, i) => value - (std[i] ?? 0)), ...(own ?? []));
+    const plot = axes(chart, host, q.length, least, 20);
+    const here = plot.x(layer + 1);
+    plot.add(el("line", { x1: here, x2: here, y1: plot.top, y2: plot.y(plot.low), class: "ml-here" }));
+    if (std.length) plot.band(q, std, color(0));
+    plot.line(q, "currentColor", { thick: 1, dash: "2 4", alpha: 0.5 });
+    const main = network.paper ? PAPER : { color: color(0) };
+    plot.line(kept.map((i) => [i + 1, q[i]]), main.color, main); // prettier-ignore
+    if (own) plot.line(kept.map((i, place) => [i + 1, own[place]]), color(5), { dash: "6 4" }); // prettier-ignore
+    const r = q.length > 20 && plot.width < 480 ? 4 : 5.5;
     q.forEach((value, i) => {
-      const gone = off.includes(i);
-      const shape = {
-        d: mark(network.why[i] ? 1 : 0, i === layer ? r + 2 : r),
-        transform: `translate(${x(i)},${y(value)})`,
-      };
+      const [x, y] = [plot.x(i + 1), plot.y(value)];
+      const d = mark(network.why[i] ? 1 : 0, i === layer ? r + 2 : r);
+      const shape = { d, transform: `translate(${x},${y})` };
+      const tip = plot.y(value + (std[i] ?? 0)) - 10;
       if (plan.remove.includes(i))
-        parts.push(
-          el("path", { d: mark(4, 4), transform: `translate(${x(i)},${y(value + std[i]) - 10})`, fill: color(1) }),
-        );
-      parts.push(
-        gone
-          ? el("path", { ...shape, d: `${shape.d}M${-r},${-r}L${r},${r}M${-r},${r}L${r},${-r}`, ...HOLLOW })
-          : el("path", { ...shape, fill: network.why[i] ? "currentColor" : color(0) }),
+        plot.add(el("path", { d: mark(4, 4), transform: `translate(${x},${tip})`, fill: color(1) }));
+      plot.add(
+        off.includes(i)
+          ? el("path", { ...shape, d: `${d}M${-r},${-r}L${r},${r}M${-r},${r}L${r},${-r}`, ...HOLLOW })
+          : el("path", { ...shape, fill: network.why[i] ? "currentColor" : main.color }),
       );
     });
-    chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    chart.setAttribute("aria-label", say.node.textContent);
-    chart.replaceChildren(...parts);
-    chart.onclick = (event) => {
-      const box = chart.getBoundingClientRect();
-      const place = ((((event.clientX - box.left) / box.width) * width - 46) / (width - 62)) * (q.length - 1);
-      toggle(Math.min(Math.max(Math.round(place), 0), q.length - 1));
-    };
-    const sample = (words, ...drawn) =>
-      el(
-        "span",
-        {},
-        el("svg", { width: 26, height: 14, viewBox: "-13 -7 26 14", "aria-hidden": "true" }, drawn),
-        words,
-      );
+    plot.show(say.node.textContent);
+    chart.onclick = (event) => toggle(plot.layerAt(event) - 1);
     legend.replaceChildren(
-      sample("stays", el("path", { d: mark(0, 5), fill: color(0) })),
+      sample("stays", el("path", { d: mark(0, 5), fill: main.color })),
       sample("cannot go", el("path", { d: mark(1, 5), fill: "currentColor" })),
       sample("removed", el("path", { d: mark(0, 5) + "M-5,-5L5,5M-5,5L5,-5", ...HOLLOW })),
       sample("named by the rule", el("path", { d: mark(4, 5), fill: color(1) })),
-      own
-        ? sample(
-            "the pruned network’s own curve, measured",
-            el("line", {
-              x1: -12,
-              x2: 12,
-              y1: 0,
-              y2: 0,
-              stroke: color(5),
-              "stroke-width": 2,
-              "stroke-dasharray": "6 4",
-            }),
-          )
-        : "",
+      network.paper ? sample("the paper, Fig. 4", stroke(PAPER.color, PAPER)) : "",
+      own ? sample("the pruned network’s own curve, measured", stroke(color(5), { dash: "6 4" })) : "",
     );
   }
 
@@ -250,10 +202,15 @@ function render({ model, el: host }) {
   }
 
   const names = (list) => list.map((i) => now.network.layers[i]).join(", ");
-  const result = ({ start, tune_epochs, at_once, pruned, whole }) =>
-    `${fixed(pruned, 2)}\u00a0% after ${tune_epochs} epoch${tune_epochs === 1 ? "" : "s"} of training ${start}` +
-    (start === "from scratch" ? "" : ` (${fixed(at_once, 2)}\u00a0% at once)`) +
-    `, ${fixed(Math.abs(whole - pruned), 2)} points ${pruned < whole ? "below" : "above"} the whole network`;
+  const result = ({ start, tune_epochs, at_once, pruned, behind }) =>
+    `${fixed(pruned, 2)}\u00a0% after ${tune_epochs} epoch${tune_epochs === 1 ? "" : "s"} of ` +
+    (start ? `fine-tuning from ${start} (${fixed(at_once, 2)}\u00a0% before it)` : "training from scratch") +
+    (behind === null
+      ? "; the whole network, fine-tuned for as long, was not measured"
+      : `, ${fixed(Math.abs(behind), 2)} points ${behind > 0 ? "below" : "above"} the whole network fine-tuned for as long ` +
+        `(${fixed(pruned + behind, 2)}\u00a0%)`);
+
+  const verdict = (plan, i) => now.network.words[plan.verdicts[i]];
 
   function words() {
     const { network, off, layer, plan, near, left } = now;
@@ -268,7 +225,15 @@ function render({ model, el: host }) {
         : `${network.title}, whole: ${million(left.macs)} MACs, ${million(left.params)} parameters.`,
     );
     if (!off.length)
-      sayAccuracy.show(network.whole.accuracy ? `Measured: ${fixed(network.whole.accuracy, 2)}\u00a0%.` : "");
+      sayAccuracy.show(
+        network.whole.accuracy
+          ? `Accuracy of the whole network, as trained: ${fixed(network.whole.accuracy, 2)}\u00a0%` +
+              network.whole.tuned
+                .map(([epochs, right]) => `; fine-tuned for ${epochs} more epochs: ${fixed(right, 2)}\u00a0%`)
+                .join("") +
+              "."
+          : "",
+      );
     else if (!near) sayAccuracy.show("Accuracy: not measured, nor that of any other variant of this network.");
     else {
       const { variants, distance } = near;
@@ -290,12 +255,13 @@ function render({ model, el: host }) {
     const why = off.includes(layer) ? "" : refusal(network, off, layer);
     const spare = (kind) => percent(network[kind][layer] / network.whole[kind]);
     sayLayer.show(
-      `Layer ${layer + 1} (${network.layers[layer]}): Q = ${fixed(network.q[layer])} ± ${fixed(network.std[layer])}; ` +
+      `Layer ${layer + 1} (${network.layers[layer]}): Q = ${fixed(network.q[layer])}${network.std.length ? ` ± ${fixed(network.std[layer])}` : ""}; ` +
         `${spare("macs")} of the MACs, ${spare("params")} of the parameters. ` +
         (why ? `It cannot go: ${why}. ` : "") +
-        `The rule at tolerance ${fixed(plan.tol)} says: ${plan.verdicts[layer]}.`,
+        `The rule at tolerance ${fixed(plan.tol)} says: ${verdict(plan, layer)}.`,
     );
-    source.textContent = `${network.about} · curve: mean and standard deviation of ${network.draws} draws, N = ${network.n}, k = ${network.k}`;
+    const drawn = network.paper ? "read off Fig. 4" : `mean and standard deviation of ${network.draws} draws`;
+    source.textContent = `${network.about} · curve: ${drawn}, N = ${network.n}, k = ${network.k}`;
   }
 
   function draw() {
@@ -318,8 +284,8 @@ function render({ model, el: host }) {
     );
     one.textContent = `${off.includes(layer) ? "Put back" : "Remove"} layer ${layer + 1}`;
     one.disabled = !off.includes(layer) && refusal(network, off, layer) !== "";
-    plan.hidden = !named.remove.length || writeOff(named.remove) === writeOff(off);
-    back.hidden = !off.length;
+    plan.disabled = !named.remove.length || writeOff(named.remove) === writeOff(off);
+    back.disabled = !off.length;
     words();
     drawChart();
     drawBars();
@@ -328,10 +294,10 @@ function render({ model, el: host }) {
         i + 1,
         name,
         fixed(network.q[i], 4),
-        fixed(network.std[i], 4),
+        network.std.length ? fixed(network.std[i], 4) : "",
         network.macs[i],
         network.params[i],
-        named.verdicts[i],
+        verdict(named, i),
         off.includes(i) ? "is removed" : network.why[i] ? "cannot go" : "stays",
       ]),
     );

@@ -1,17 +1,21 @@
 """The pruning explorer: layers are taken off a recorded curve; the page says what that saves and what was measured."""
 
+from collections.abc import Iterable
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from modlib._checks import unknown
 from modlib.book.records import variants
-from modlib.book.widgets.base import Widget
+from modlib.book.widgets.base import Widget, still
 from modlib.book.words import STARTS, chosen, proper
 from modlib.cost import cost
-from modlib.models import MODELS, build_model
-from modlib.paper import DATASETS
+from modlib.curves import Curve
+from modlib.data.datasets import DATASETS as SIZES
+from modlib.models import MODELS, build_model, layer_names
+from modlib.paper import DATASETS, PAPER_N, K, paper_values
 from modlib.pruning import find_redundant, layer_costs
 from modlib.results import FOLDER, Records, Result
 
@@ -20,17 +24,19 @@ FIRST = ("resnet56-cifar10", "resnet20-cifar10", "vgg11-cifar10")  # of these, t
 
 
 def explore_pruning(
-    network: str | None = None, *, tol: float = 0.01, records: Records | None = None
+    network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed: bool = True
 ) -> Widget:
     """A recorded curve whose layers can be taken off, with what is left of MACs and parameters.
 
     It also marks what :func:`modlib.pruning.find_redundant` names, and tells the recorded accuracy of this pruned
-    network or, where it was not measured, of the nearest one that was.
+    network or, where it was not measured, of the nearest one that was, beside the whole network fine-tuned for as long.
 
     Args:
-        network: shown first, such as ``"resnet20-cifar10"``; by default the deepest of those that come with modlib.
+        network: shown first, such as ``"resnet20-cifar10"``, or ``"vgg19-cifar10-paper"`` for a curve of Fig. 4; by
+            default the deepest of those that come with modlib.
         tol: the tolerance of the rule first shown, one of :data:`TOLERANCES`.
         records: of which networks with a trained curve are offered; by default all of modlib's.
+        printed: whether the paper's curves of Fig. 4 are offered too, with the costs of such networks.
 
     Returns:
         widget; it computes in the browser and needs no kernel.
@@ -46,14 +52,16 @@ def explore_pruning(
     found = {name: record for name, record in found.items() if record}
     if not found:
         raise ValueError("records hold no curve of a trained network")
-    names = sorted(found, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    if network is not None and network not in names:
-        raise unknown("recorded network", network, names)
+    ours = sorted(found, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    papers = {name.replace("/", "-") + "-paper": name for name in paper_values("fig4")} if printed else {}
+    if network is not None and network not in (*ours, *papers):
+        raise unknown("recorded network", network, [*ours, *papers])
     if tol not in TOLERANCES:
         raise unknown("tolerance", tol, map(str, TOLERANCES))
     measured = variants(records)
-    networks = {name: _network(found[name], measured) for name in names}
-    start = network or names[0]
+    networks = {name: _recorded(found[name], measured) for name in ours}
+    networks |= {name: _printed(printed_name) for name, printed_name in papers.items()}
+    start = network or ours[0]
     first = networks[start]
     remove = first["plans"][TOLERANCES.index(tol)]["remove"]
     saved = {kind: sum(first[kind][i] for i in remove) / first["whole"][kind] for kind in ("macs", "params")}
@@ -63,63 +71,69 @@ def explore_pruning(
         f"{saved['macs']:.1%} of the MACs and {saved['params']:.1%} of the parameters."
     )
     setting = {"network": start, "off": "", "layer": first["why"].index("") + 1, "tol": tol}
-    return Widget("pruning-explorer", __file__, {"networks": networks}, setting, words, _still(first, remove, tol))
+    q = np.array(first["q"])
+    figure, ax = still(first["title"], q=q)
+    kept = [i for i in range(len(q)) if i not in remove]
+    ax.errorbar(range(1, len(q) + 1), q, first["std"] or None, fmt=":", color="0.6", elinewidth=1)
+    ax.plot(np.add(kept, 1), q[kept], "o-", color="#0072b2", label="stays")
+    ax.plot(np.add(remove, 1), q[remove], "x", color="#d55e00", ms=8, mew=2, label=f"named by the rule, tolerance {tol:g}")
+    ax.legend(frameon=False)
+    return Widget("pruning-explorer", __file__, {"networks": networks}, setting, words, figure)
 
 
-def _network(record: Result, measured: pd.DataFrame) -> dict:
-    """A network as the page reads it."""
+def _recorded(record: Result, measured: pd.DataFrame) -> dict:
+    """A network that was measured, with its variants."""
     s, curve = record.settings, record.curve()
-    with torch.device("meta"):  # its shapes are enough
-        model = build_model(s["model"], s["dataset"])
-    size = 64 if s["dataset"] == "tinyimagenet50" else 32
-    costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
-    plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
-    place = curve.layers.index
     rows = measured[(measured[["model", "dataset", "seed"]] == [s["model"], s["dataset"], s["seed"]]).all(axis=1)]
     training = f"{s['recipe']} recipe, {s['epochs']} epochs, {record['accuracy']:.2f} % of the test images"
+    with torch.device("meta"):  # its shapes are enough
+        network = _network(build_model(s["model"], s["dataset"]), curve, SIZES[s["dataset"]].size)
+    network["whole"]["accuracy"] = float(record["accuracy"])
+    network["whole"]["tuned"] = rows[rows["count"] == 0][["tune_epochs", "pruned"]].round(2).values.tolist()
+    return network | {
+        "title": proper(f"{s['model']} on {s['dataset']}"), "about": f"Whole network: {training}", "n": curve.n,
+        "variants": [_variant(row, curve.layers.index) for _, row in rows[rows["count"] > 0].iterrows()],
+    }  # fmt: skip
+
+
+@cache  # costs of 27 networks take seconds
+def _printed(name: str) -> dict:
+    """A network of Fig. 4, of which only the curve is known; its costs are those of such a network."""
+    (model, dataset), q = name.split("/"), np.array(paper_values("fig4")[name])
+    known = "imagenet" if dataset == "imagenet50" else dataset
+    with torch.device("meta"):
+        whole = build_model(model, known, num_classes=50 if dataset == "imagenet50" else None)
+    network = _network(whole, Curve(tuple(layer_names(whole)), q, q[:, None], K, 0), SIZES[known].size)
+    title, about = proper(f"{model} on {dataset}, paper"), "The paper’s curve; costs: such a network, built here"
+    return network | {"title": title, "about": about, "n": PAPER_N.get(dataset, 500), "variants": [], "paper": True}
+
+
+def _network(model: torch.nn.Module, curve, size: int) -> dict:
+    """Curve, costs and plans of a network as the page reads them; ``size`` is the width of its images."""
+    costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
+    plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
+    words, place = [*dict.fromkeys(word for plan in plans.values() for word in plan.verdicts)], curve.layers.index
+    q = np.atleast_2d(curve.q)
     return {
-        "title": proper(f"{s['model']} on {s['dataset']}"),
-        "about": f"Whole network: {training}",
-        "layers": list(curve.layers),
-        "stages": costs["stage"].tolist(),
-        "why": costs["why"].tolist(),
-        "macs": costs["macs"].tolist(),
-        "params": costs["params"].tolist(),
-        "whole": {"macs": whole.macs, "params": whole.params, "accuracy": float(record["accuracy"])},
-        "q": curve.mean.round(4).tolist(),
-        "std": curve.std.round(4).tolist(),
-        "draws": len(curve.q),
-        "n": curve.n,
-        "k": curve.k,
+        "layers": list(curve.layers), "stages": costs["stage"].tolist(), "why": costs["why"].tolist(),
+        "macs": costs["macs"].tolist(), "params": costs["params"].tolist(),
+        "whole": {"macs": whole.macs, "params": whole.params},
+        "q": q.mean(0).round(4).tolist(), "std": q.std(0, ddof=1).round(4).tolist() if len(q) > 1 else [],
+        "draws": len(q), "k": curve.k, "words": words,
         "plans": [
-            {"tol": tol, "remove": [place(name) for name in plan.remove], "verdicts": list(plan.verdicts)}
+            {"tol": tol, "remove": _places(plan.remove, place), "verdicts": _places(plan.verdicts, words.index)}
             for tol, plan in plans.items()
         ],
-        "variants": [_variant(row, place) for _, row in rows.iterrows()],
-    }
+    }  # fmt: skip
+
+
+def _places(names: Iterable[str], place) -> list[int]:
+    return [place(name) for name in names]
 
 
 def _variant(row: pd.Series, place) -> dict:
-    return {
-        "title": chosen(row),
-        "removed": sorted(place(name) for name in row["removed"]),
-        "start": "from scratch" if row["start"] == "scratch" else f"from {STARTS[row['start']]}",
-        "tune_epochs": int(row["tune_epochs"]),
-        **{name: round(row[name], 2) for name in ("whole", "pruned", "at_once")},
-        "q": np.round(row["q"], 4).tolist(),
-    }
-
-
-def _still(network: dict, off: list[int], tol: float) -> Figure:
-    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
-    ax = figure.subplots()
-    q, kept = np.array(network["q"]), [i for i in range(len(network["q"])) if i not in off]
-    ax.errorbar(range(1, len(q) + 1), q, network["std"], fmt=":", color="0.6", elinewidth=1)
-    ax.plot(np.add(kept, 1), q[kept], "o-", color="#0072b2", label="stays")
-    ax.plot(np.add(off, 1), q[off], "x", color="#d55e00", ms=8, mew=2, label=f"named by the rule, tolerance {tol:g}")
-    ax.set(xlabel="layer", ylabel="modularity Q", ylim=(min(0, *q), 1))
-    ax.set_title(network["title"], fontsize=10)
-    ax.grid(alpha=0.3)
-    ax.locator_params(axis="x", integer=True)
-    ax.legend(frameon=False)
-    return figure
+    numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
+    return numbers | {
+        "title": chosen(row), "removed": sorted(_places(row["removed"], place)), "tune_epochs": int(row["tune_epochs"]),
+        "start": "" if row["start"] == "scratch" else STARTS[row["start"]], "q": np.round(row["q"], 4).tolist(),
+    }  # fmt: skip

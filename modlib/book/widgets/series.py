@@ -1,0 +1,132 @@
+"""Records as the modularity explorer reads them: a series of curves each, and the words for their settings."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from modlib.attacks import ATTACKS, PROTOCOLS
+from modlib.book.widgets.base import pack
+from modlib.book.words import proper
+from modlib.paper import paper_values
+from modlib.results import Result
+
+PARTS = ("model", "dataset", "weights", "attack")  # what tells one series from another
+CLEAN = "none"
+
+
+def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
+    """Recorded curves and training runs, in the order of menus; and the words of those parts that have other ones.
+
+    A series holds the curves of one record over n, k, epoch and layer; of attacked images also those of the same images before
+    the attack. Records of other experiments are passed over.
+    """
+    found, words = {}, {CLEAN: "none: clean images", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    for r in results:
+        if r.experiment not in ("curves", "attack", "training"):
+            continue
+        series, order = (_training if r.experiment == "training" else _curves)(r)
+        model = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", series["model"])]
+        words |= {series[part]: proper(series[part]) for part in ("model", "dataset")} | series.pop("words")
+        key = tuple(series[part] for part in PARTS)
+        if series["attack"] != CLEAN and key in found:
+            continue  # the usual strength, which a sweep over strengths has measured again
+        if key in found:  # two runs
+            series["weights"] = f"{key[2]} ({series['about']})"
+            words[series["weights"]] = f"{words.get(key[2], key[2])} ({series['about']})"
+        found[tuple(series[part] for part in PARTS)] = (model, r.experiment == "training", order), series
+    return [series for _, series in sorted(found.values(), key=lambda each: each[0])], words
+
+
+def _curves(result: Result) -> tuple[dict, tuple]:
+    """A record of curves over N and k, of clean or attacked images."""
+    settings, coords = result.settings, result.coords
+    order = ["draw", "n", "k", "layer"]
+
+    def ordered(name: str) -> np.ndarray:
+        dims, q = result.values[name]["dims"], result[name]
+        if "draw" not in dims:  # attacked images are drawn once
+            dims, q = ["draw", *dims], q[None]
+        return np.moveaxis(q, [dims.index(dim) for dim in order], range(4))
+
+    readings = {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords}
+    accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
+    key, words, place = _attack(result)
+    series = _head(result, settings.get("weights", "trained"), accuracy, key) | {
+        "n": coords["n"], "k": coords["k"], "epochs": [], "layers": coords["layer"], "readings": readings,
+    }  # fmt: skip
+    if "clean" in result.values:
+        series["clean"] = pack(ordered("clean").mean(0))
+    names = {key: words, "keras": "Keras’s", "torchvision": "torchvision’s"}
+    if settings["dataset"] == "imagenet":
+        images = result.evidence.get("images")
+        names["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
+    return series | spread(ordered("q")) | {"words": names}, place
+
+
+def _training(result: Result) -> tuple[dict, tuple]:
+    """The curves after each epoch of a training run."""
+    settings, coords = result.settings, result.coords
+    key, epochs = f"training, {len(coords['epoch'])} epochs", len(coords["epoch"])
+    series = _head(result, key, np.round(result["test_accuracy"], 2).tolist(), CLEAN) | {
+        "n": [settings["n"]], "k": [settings["k"]], "epochs": coords["epoch"], "layers": coords["layer"],
+        "readings": {"conv": list(range(len(coords["layer"])))},
+    }  # fmt: skip
+    return series | spread(result["q"][None]) | {"words": {key: f"in training, {epochs} epochs"}}, ()
+
+
+def _head(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
+    settings, evidence = result.settings, result.evidence
+    parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
+    parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    parts += [f"seed {settings['seed']}"] if "seed" in settings else []
+    return {
+        "model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack,
+        "date": evidence["date"], "device": evidence["device"], "accuracy": accuracy,
+        "about": ", ".join(parts), "computed": False, "clean": "",
+    }  # fmt: skip
+
+
+def _attack(result: Result) -> tuple[str, str, tuple]:
+    """An attack as a key, in words, and its place in a menu: by protocol, kind and strength."""
+    name, protocol = (result.settings.get(part) for part in ("attack", "protocol"))
+    if not name or not protocol:
+        return name or CLEAN, proper(name) if name else "none: clean images", ()
+    key, words = f"{name} ({protocol})", "clipped, without an attack" if name == "clip" else proper(name)
+    # The authors' protocol has one strength, which the paper's curves have, too.
+    eps = (result.evidence.get("attack") or {}).get("eps", 0) if protocol == "pixels" else 0
+    if eps:
+        in_255 = round(255 * eps, 6)
+        key = f"{name} ({protocol}, eps {in_255:g}/255)"
+        words += f", ε = {in_255:g}/255" if in_255 % 1 == 0 else f", ε = {eps:g}"
+    words += ", in pixels" if protocol == "pixels" else ", authors’ protocol"
+    kinds = ("clip", *ATTACKS)
+    return key, words, ([*PROTOCOLS].index(protocol), kinds.index(name) if name in kinds else len(kinds), eps)
+
+
+def spread(q: np.ndarray) -> dict:
+    """Mean and spread over the first axis, the draws; the spread in 255 steps up to its largest."""
+    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
+    step = max(float(std.max(initial=0)) / 255, 1e-5)
+    return {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
+
+
+def printed_curves() -> dict[str, dict]:
+    """The paper's curves by "model dataset attack n k". Left out: its ImageNet50, which is not a set that we have, and
+    the ResNet18 of Fig. 7a, whose axis is not to be trusted (assets/paper-curves.json)."""
+    curves = {}
+    for name, q in paper_values("fig4").items():
+        model, dataset = name.split("/")
+        if dataset != "imagenet50":
+            curves[f"{model} {dataset} {CLEAN} {1000 if dataset == 'cifar100' else 500} 3"] = ("Fig. 4", q)
+    for name, q in paper_values("fig7a_n").items():
+        model, n = name.split("/n=")
+        if model != "resnet18":
+            curves.setdefault(f"{model} cifar10 {CLEAN} {n} 3", ("Fig. 7a", q))
+    for name, q in paper_values("fig7b_k").items():
+        model, k = name.split("/k=")
+        curves.setdefault(f"{model} cifar10 {CLEAN} 500 {k}", ("Fig. 7b", q))
+    for model, attacks in paper_values("fig6a").items():
+        drawn = {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items()}
+        curves |= {key: curve for key, curve in drawn.items() if " normal " not in key}
+    return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
