@@ -415,7 +415,7 @@ def test_the_record_names_the_precision(data, tmp_path, monkeypatch, supported):
     (dict(crop=-1), "crop must be a whole number of at least 0"),
     (dict(lr=float("nan")), "lr must be a number of at least 0; got lr=nan"),
     (dict(weight_decay=-1e-4), "weight_decay must be a number of at least 0"),
-    (dict(label_smoothing=2), r"label_smoothing must be a number in \[0, 1\]; got label_smoothing=2"),
+    (dict(label_smoothing=2), r"label_smoothing must be a number in 0..1; got label_smoothing=2"),
 ])  # fmt: skip
 def test_a_recipe_refuses_what_cannot_be(numbers, says):
     with pytest.raises(ValueError, match=says):
