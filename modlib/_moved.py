@@ -30,8 +30,8 @@ NAMES = {  # moved one by one: old -> new
     "modlib.reproduction.recorded_curve": "modlib.results:Result.curve",
     "modlib.results.paper_values": "modlib.paper:paper_values",
     "modlib.scale.measure": "modlib.campaign.reproduce:measure",
-    "modlib.structure.blocks": "modlib.book.statistics:blocks",
-    "modlib.structure.mantel": "modlib.book.statistics:mantel",
+    "modlib.structure.blocks": "modlib.significance:blocks",
+    "modlib.structure.mantel": "modlib.significance:mantel",
     "modlib.structure.stages": "modlib.models:stages",
 }
 FOLDERS = {"modlib.claims.claims", "modlib.reproduction.beside_paper", "modlib.reproduction.best_record"}  # now take Records

@@ -213,7 +213,7 @@ class Outcome(NamedTuple):
 
 
 def mantel(a, b, given=None, *, count: int = 9999, seed: int = 0) -> Outcome:
-    """Rank correlation of two matrices over the same L layers, off the diagonal, with Mantel's permutation test (1967).
+    """Spearman's correlation of two matrices over the same L layers, off the diagonal, with Mantel's permutation test (1967).
 
     The entries are not independent, since each layer is in L - 1 of them: the test renames the layers of one matrix.
 
@@ -221,9 +221,6 @@ def mantel(a, b, given=None, *, count: int = 9999, seed: int = 0) -> Outcome:
         a, b: (L, L), symmetric.
         given: (L, L); correlate what is left of the ranks after regressing on its ranks (partial test, Smouse et al. 1986).
         count: permutations, at random by ``seed``; all L! if these are no more.
-
-    Returns:
-        Spearman's correlation, p of one at least as large, and the number of permutations.
 
     Raises:
         ValueError: for matrices that are not symmetric, of different sizes, smaller than 3, or constant.

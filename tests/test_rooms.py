@@ -55,10 +55,9 @@ ROOMS = {
     # The book shows it.
     "book": "(its name)",
     "book.words": "names as they are written in prose",
-    "book.checker": "says whether an answer is right",
     "book.expect": "holds a reading to its numbers",
     "book.statistics": "tests that the chapters use",
-    "book.exercises": "the keys of all exercises",
+    "book.exercises": "exercises that check themselves",
     "book.records": "records put together for a table or a chart",
     "book.tables": "tables of the pages",
     "book.claims": "what the paper claims, tested",
