@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import combinations
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.stats import permutation_test, rankdata, zscore
 
-from modlib._checks import number, whole_number
+from modlib._checks import whole_number
 from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, edges, modularity
 
@@ -183,7 +184,7 @@ def confidence_interval(
     >>> bool(low < modularity(graph.nearest(3), images.y)[0] < high)
     True
     """
-    if not 0 < number("level", level, 0, 1) < 1:
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
     q = subsamples(graph, labels, k, None, repeats, seed)
     whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)

@@ -38,7 +38,7 @@ X = np.random.default_rng(0).random((9, 30))
     (lambda net: similarity.shared_edges(GRAPH), "graph must be a DynamicGraph"),
     (lambda net: significance.null_model(GRAPH, Y, 5, seed="a"), "seed must be"),
     (lambda net: significance.subsamples(GRAPH.adjacency(), Y), "graph must be a KnnGraph"),
-    (lambda net: significance.confidence_interval(GRAPH, Y, level="a"), "level must be a number"),
+    (lambda net: significance.confidence_interval(GRAPH, Y, level="a"), "level must be a share"),
     (lambda net: significance.confidence_interval(GRAPH, Y, level=1), "level must be"),
     (lambda net: modlib.attack(net, IMAGES, "fgsm", max_minutes="soon"), "max_minutes must be a number of at least 0"),
     (lambda net: modlib.attack(net, IMAGES, "fgsm", max_minutes=-1), "max_minutes must be"),
