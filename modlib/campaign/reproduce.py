@@ -99,7 +99,7 @@ def reproduce(
     """
     task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed, weights)
     if figure == "all" and task != Task("all"):
-        raise ValueError("figure='all' has its own models, datasets, recipes and seeds: leave them out, or name one figure")
+        raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
     if scale not in SCALES:
