@@ -101,14 +101,14 @@ def size_in_bytes(value: int | str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def number(name: str, value: object, low: float, high: float | None = None) -> float:
+def number(name: str, value: object, low: float = 0, high: float | None = None) -> float:
     """``value`` as a finite float within [low, high], or a sentence that says what came.
 
     >>> number("max_minutes", -1, 0)
     Traceback (most recent call last):
     ValueError: max_minutes must be a number of at least 0; got max_minutes=-1
     """
-    bounds = f"in [{low}, {high}]" if high is not None else f"of at least {low}"
+    bounds = f"in {low}..{high}" if high is not None else f"of at least {low}"
     try:
         fits = low <= float(value) < math.inf and (high is None or value <= high)
     except (TypeError, ValueError, OverflowError):

@@ -14,7 +14,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm.auto import tqdm
 
-from modlib._checks import whole_number
+from modlib._checks import number, whole_number
 from modlib._tensors import evaluating, exactly, place, plain
 from modlib.data import Images
 from modlib.models.inputs import as_inputs, batch_of, call, check_pixels, rows_of
@@ -177,6 +177,7 @@ def seconds(
     given = _zeros(whole_number("batch_size", batch_size, 1), shape)
     check_pixels(inner, given)
     images = batch_of(given, slice(None), inner)
+    min_seconds = number("min_seconds", min_seconds)
     timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
     with evaluating(inner):
         return timer.blocked_autorange(min_run_time=min_seconds).median / batch_size

@@ -1,6 +1,6 @@
 """From images and a model to a modularity curve; repeats, mean and spread; grids over N and k."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -153,6 +153,7 @@ def repeat_curves(
     >>> draws.q.shape, draws.mean.shape
     ((3, 10), (10,))
     """
+    _check_pool(images)
     draws = whole_number("draws", draws, 2, of="(a spread needs two)")
     n = whole_number("n", n, 2, len(images) // draws, f"for {draws} draws without overlap from {len(images)} images")
     return curve_grid(model, images, [n], [k], draws, seed, **options).draws(n, k)
@@ -184,6 +185,10 @@ def curve_grid(
     >>> curve_grid(modlib.load_model("resnet20"), images, n=[50, 100], k=[1, 3, 9], draws=2).q.shape
     (2, 3, 2, 10)
     """
+    _check_pool(images)
+    for name, values in (("n", n), ("k", k)):
+        if not isinstance(values, Iterable) or not len(values):
+            raise ValueError(f"{name} must be a list of one number or more; got {name}={values!r}")
     draws = whole_number("draws", draws, 1)
     seed = seed if seed is None else whole_number("seed", seed, 0)
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
@@ -203,6 +208,11 @@ def curve_grid(
                     row[: y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)  # a draw may lack the last classes
     per_class = np.stack(columns, 2).reshape(len(n), draws, len(k), len(layers), classes).swapaxes(1, 2)
     return CurveGrid(tuple(layers), n, k, per_class)
+
+
+def _check_pool(images: Images) -> None:
+    if not isinstance(images, Images):
+        raise ValueError(f"images must be modlib.Images, of which samples are drawn; got {type(images).__name__}")
 
 
 def _draw(total: int, n: int, draws: int, seed: int | None) -> list[np.ndarray]:

@@ -38,6 +38,9 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
         ax: where to draw; by default a new figure.
     """
     curves = curves if isinstance(curves, Mapping) else {"": curves}
+    for each in curves.values():
+        if not hasattr(each, "q"):
+            raise ValueError(f"curves must be modlib.Curve or CurveDraws, one or by label; got {type(each).__name__}")
     ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
     for label, curve in curves.items():
         q = curve.mean if hasattr(curve, "mean") else curve.q

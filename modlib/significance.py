@@ -1,12 +1,15 @@
-"""How sure a modularity is: against chance (permuted labels) and against the choice of samples (subsamples)."""
+"""How sure a number is: modularity against permuted labels and other samples; matrices of layers against renamed layers."""
 
 from collections.abc import Iterator
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import permutation_test, rankdata, zscore
 
-from modlib._checks import whole_number
-from modlib.graph import DynamicGraph
+from modlib._checks import number, whole_number
+from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, edges, modularity
 
 CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result
@@ -41,7 +44,7 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     total, classes = weight.sum(), labels.max() + 1
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     parts = []
     for rows in _chunks(whole_number("repeats", repeats, 1), len(source) + n):
         permuted = rng.permuted(np.tile(labels, (rows, 1)), axis=1)
@@ -126,6 +129,8 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     """
     if isinstance(graph, DynamicGraph):
         return np.array([subsamples(snapshot, labels, k, size, repeats, seed) for snapshot in graph.graphs])
+    if not isinstance(graph, KnnGraph):
+        raise ValueError(f"graph must be a KnnGraph or a DynamicGraph, with lists of neighbours; got {type(graph).__name__}")
     n, labels = graph.n, check_labels(labels, graph.n)
     k = whole_number("k", k, 1, graph.k, f"for a graph with {graph.k} neighbours a node")
     size = whole_number("size", n // 2 if size is None else size, k + 1, n, f"for N={n} samples and k={k}")
@@ -134,7 +139,7 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     of_class = np.eye(labels.max() + 1)[labels]
     same = labels[graph.neighbors] == labels[:, None]
     sums = np.column_stack([same.ravel(), of_class[graph.neighbors.ravel()]])  # of an edge: inside?, class it ends in
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     parts = []
     for rows in _chunks(whole_number("repeats", repeats, 1), graph.neighbors.size):
         member = rng.permuted(np.tile(np.arange(n) < size, (rows, 1)), axis=1)
@@ -178,7 +183,7 @@ def confidence_interval(
     >>> bool(low < modularity(graph.nearest(3), images.y)[0] < high)
     True
     """
-    if not 0 < level < 1:
+    if not 0 < number("level", level, 0, 1) < 1:
         raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
     q = subsamples(graph, labels, k, None, repeats, seed)
     whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)
@@ -197,3 +202,101 @@ def _chunks(repeats: int, numbers: int) -> Iterator[int]:
     """How many of the repeats to do at a time, of so many numbers each."""
     step = max(1, CHUNK // numbers)
     yield from (min(step, repeats - done) for done in range(0, repeats, step))
+
+
+class Outcome(NamedTuple):
+    """A statistic, and how it stands among those of other arrangements."""
+
+    statistic: float
+    p: float  # share of the arrangements, the actual one among them, whose statistic is as large or larger
+    count: int  # arrangements compared
+
+
+def mantel(a, b, given=None, *, count: int = 9999, seed: int = 0) -> Outcome:
+    """Rank correlation of two matrices over the same L layers, off the diagonal, with Mantel's permutation test (1967).
+
+    The entries are not independent, since each layer is in L - 1 of them: the test renames the layers of one matrix.
+
+    Args:
+        a, b: (L, L), symmetric.
+        given: (L, L); correlate what is left of the ranks after regressing on its ranks (partial test, Smouse et al. 1986).
+        count: permutations, at random by ``seed``; all L! if these are no more.
+
+    Returns:
+        Spearman's correlation, p of one at least as large, and the number of permutations.
+
+    Raises:
+        ValueError: for matrices that are not symmetric, of different sizes, smaller than 3, or constant.
+
+    >>> depth = np.abs(np.subtract.outer(range(9), range(9)))
+    >>> mantel(depth, depth**2).statistic, mantel(depth, -depth).p
+    (1.0, 1.0)
+    """
+    matrices = [np.asarray(m, float) for m in (a, b, *([] if given is None else [given]))]
+    for m in matrices:
+        if m.shape != matrices[0].shape or m.ndim != 2 or len(m) < 3 or not np.allclose(m, m.T):
+            raise ValueError(f"a, b and given must be symmetric and over the same layers, at least 3; got {m.shape}")
+    size, upper = len(matrices[0]), np.triu_indices_from(matrices[0], 1)
+    if any(np.ptp(m[upper]) == 0 for m in matrices):
+        raise ValueError("a, b and given must not be constant off the diagonal: equal ranks have no correlation")
+    ranks = [zscore(rankdata(m[upper])) for m in matrices]
+    if given is not None:
+        *ranks, known = ranks
+        ranks = [zscore(x - (x @ known) / len(x) * known) for x in ranks]
+    full = np.zeros((size, size))
+    full[upper] = full.T[upper] = ranks[0]
+
+    def correlation(order):
+        return full[np.ix_(order, order)][upper] @ ranks[1] / len(ranks[1])
+
+    options = {"permutation_type": "pairings", "alternative": "greater", "random_state": np.random.default_rng(seed)}
+    found = permutation_test((np.arange(size),), correlation, vectorized=False, n_resamples=count, **options)
+    return Outcome(round(float(found.statistic), 12), float(found.pvalue), len(found.null_distribution) + 1)
+
+
+def blocks(difference, stage) -> Outcome:
+    """Whether a matrix of differences has blocks along the stages, beyond a growth with distance in depth.
+
+    The statistic is the excess of pairs across a border of stages over pairs (i, j) as far apart inside a stage,
+
+        excess = mean over pairs (i, j) inside a stage of (mean of D over pairs across with the same |i - j|) - D_ij,
+
+    and p that of all other ways to cut the L layers into as many stages. A curve that rises evenly has an excess of 0.
+
+    Args:
+        difference, stage: (L, L), symmetric; (L,) whole numbers that do not fall.
+
+    Raises:
+        ValueError: for a stage that does not fit, or without a border, or where no pair inside has one across to match.
+
+    >>> q = np.repeat([0.1, 0.5, 0.9], 3)
+    >>> found = blocks(abs(q - q[:, None]), np.repeat([0, 1, 2], 3))
+    >>> round(found.statistic, 2), round(found.p, 3), found.count
+    (0.4, 0.036, 28)
+    """
+    difference, stage = np.asarray(difference, float), np.asarray(stage)
+    size = len(difference)
+    if difference.shape != (size, size) or stage.shape != (size,) or (np.diff(stage) < 0).any():
+        raise ValueError(f"stage must give each of the {size} layers a number that does not fall; got {stage.tolist()}")
+    cuts = np.flatnonzero(np.diff(stage)) + 1
+    whole_number("borders", len(cuts), 1, size - 2, "between stages")
+
+    def excess(cut: np.ndarray) -> np.ndarray:
+        """(ways,) of borders (ways, stages - 1): the layer with which each later stage begins."""
+        low, high = np.pad(cut, ((0, 0), (1, 0))), np.pad(cut, ((0, 0), (0, 1)), constant_values=size)
+        above, count = np.zeros(len(cut)), np.zeros(len(cut))
+        for apart in range(1, size):
+            sums = np.r_[0, np.cumsum(np.diag(difference, apart))]
+            first = np.minimum(low, size - apart)  # of the pairs (k, k + apart) inside a stage, k is in first..last-1
+            last = np.maximum(high - apart, first)
+            inside, total = (last - first).sum(1), (sums[last] - sums[first]).sum(1)
+            across = size - apart - inside
+            matched = across > 0
+            above += matched * ((sums[-1] - total) / np.maximum(across, 1) * inside - total)
+            count += matched * inside
+        return np.divide(above, count, out=np.full(len(cut), np.nan), where=count > 0)
+
+    [actual], every = excess(cuts[None]), excess(np.array([*combinations(range(1, size), len(cuts))]))
+    if np.isnan(actual):
+        raise ValueError(f"stage must have layers as far apart inside as across its borders; got {stage.tolist()}")
+    return Outcome(float(actual), float((every >= actual - 1e-12).mean()), len(every))

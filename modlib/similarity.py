@@ -153,6 +153,8 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
+    if not isinstance(features, Iterable) or hasattr(features, "__len__") and not len(features):
+        raise ValueError(f"features must be matrices (N, M) of one layer or more; got {features!r}")
     hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
     return _normalise(hsic, range(len(hsic)))
 

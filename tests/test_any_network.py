@@ -165,7 +165,8 @@ def test_inputs_are_never_changed(sample):
     images = modlib.Images(x.numpy(), model(x.clone()).argmax(1).numpy(), sample.classes, "own")
     assert accuracy(model, images) == 100
     attacked = modlib.attack(model, images, "fgsm")
-    assert attacked.correct == 20 and np.array_equal(attacked.linf, np.abs(attacked.images.x - x.numpy()[attacked.index]).max((1, 2, 3)))
+    distances = np.abs(attacked.images.x - x.numpy()[attacked.index]).max((1, 2, 3))
+    assert attacked.correct == 20 and np.array_equal(attacked.linf, distances)
     assert torch.equal(x, before)
 
 
@@ -237,7 +238,8 @@ def test_recurrent_and_attention_modules(first):
             super().__init__()
             self.rnn = nn.LSTM(6, 4, batch_first=first)
             self.attention = nn.MultiheadAttention(4, 2, batch_first=first)
-            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=first), 2, enable_nested_tensor=False)
+            layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=first)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
         def forward(self, x):
             h, _ = self.rnn(x if first else x.transpose(0, 1))
@@ -355,8 +357,8 @@ def test_scripted_networks_are_refused_and_quantised_ones_run(network, pixels):
 
 @pytest.mark.parametrize("name, size, first, count", [
     ("vit_b_16", None, "conv_proj", 3), ("swin_t", 32, "features.0.0", 16), ("convnext_tiny", 32, "features.0.0", 22),
-    ("efficientnet_b0", 32, "features.0.0", 18), ("densenet121", 32, "features.conv0", 8), ("inception_v3", 75, "Conv2d_1a_3x3", 16),
-    ("googlenet", 32, "conv1", 12), ("mobilenet_v3_small", 32, "features.0.0", 13),
+    ("efficientnet_b0", 32, "features.0.0", 18), ("densenet121", 32, "features.conv0", 8),
+    ("inception_v3", 75, "Conv2d_1a_3x3", 16), ("googlenet", 32, "conv1", 12), ("mobilenet_v3_small", 32, "features.0.0", 13),
 ])  # fmt: skip
 def test_networks_of_torchvision(name, size, first, count):
     torch.manual_seed(0)

@@ -32,7 +32,7 @@ def test_nothing_of_myst_is_left(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_what_the_page_folds_is_folded(path):
     for cell in cells(path, "code"):
-        folded = {"hide-input", "hide-cell", "remove-input"} & {*cell["metadata"].get("tags", [])}
+        folded = editions.FOLDED & {*cell["metadata"].get("tags", [])}
         assert bool(folded) == (cell["metadata"].get("cellView") == "form") == "".join(cell["source"]).startswith("# @title")
         assert "checker(" not in "".join(cell["source"])  # the keys lie in the library
 

@@ -156,7 +156,7 @@ def test_a_full_campaign_fits_a_page(rng):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (dict(model="resnet21"), "unknown recorded network 'resnet21'; did you mean 'resnet20'"),
+    (dict(model="resnt20"), "unknown recorded network 'resnt20'; did you mean 'resnet20'"),
     (dict(results=[]), "no recorded curve"),
     (dict(images=modlib.load_images("cifar10", n=10)), r"give the model as well"),
     (dict(model=modlib.build_model("resnet20"), images=modlib.load_images("cifar10")[:0]), "images must be two or more.* got 0"),

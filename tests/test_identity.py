@@ -109,7 +109,10 @@ def test_the_same_in_every_process():
     assert len(found) == 1 and len(next(iter(found)).split()) == len(DIFFERENT)
 
 
-@pytest.mark.parametrize("change", [lambda model: setattr(model, "act", torch.sin), lambda model: model.conv.register_forward_hook(lambda m, i, o: o * 0 + 1)])
+@pytest.mark.parametrize("change", [
+    lambda model: setattr(model, "act", torch.sin),
+    lambda model: model.conv.register_forward_hook(lambda module, inputs, output: output * 0 + 1),
+])  # fmt: skip
 def test_resuming_refuses_another_computation(change, rng, tmp_path):
     x, y, model, file = rng.integers(0, 256, (30, 3, 6, 6), dtype=np.uint8), np.arange(30) % 2, seeded(), tmp_path / "work"
     first = modlib.modularity_curve(model, x, y, layers=["conv"], resume=file)

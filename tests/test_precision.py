@@ -15,8 +15,9 @@ def old():
         try: return f()
         except RuntimeError: return "mixed"
     reads = [torch.get_float32_matmul_precision, lambda: B.cudnn.allow_tf32, lambda: B.cuda.matmul.allow_tf32]
-    return [read(f) for f in reads] + [B.cudnn.enabled, B.cudnn.benchmark, B.cudnn.deterministic, B.mkldnn.enabled, torch.get_num_threads(),
-            torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_enabled("cpu"), torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+    flags = [B.cudnn.enabled, B.cudnn.benchmark, B.cudnn.deterministic, B.mkldnn.enabled, torch.get_num_threads()]
+    modes = [B.mha.get_fastpath_enabled(), torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()]
+    return [read(f) for f in reads] + flags + modes
 class Look(nn.Module):
     def __init__(self):
         super().__init__()
@@ -54,8 +55,8 @@ for value in ("tf32", "ieee"):
 """
 USES = """
 before, new_before = old(), new()
-for use in (lambda: modlib.modularity_curve(model, images.x, images.y, layers=["conv"]), lambda: modlib.attack(model, images, "fgsm"),
-            lambda: modlib.knn_graph(images.x.reshape(20, -1)), lambda: cost(model)):
+for use in (lambda: modlib.modularity_curve(model, images.x, images.y, layers=["conv"]),
+            lambda: modlib.attack(model, images, "fgsm"), lambda: modlib.knn_graph(images.x.reshape(20, -1)), lambda: cost(model)):
     use()
     assert old() == before and new() == new_before, (old(), before, new(), new_before)
     assert all(value in ("ieee", "none") for value in inside), inside

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 import modlib
-from modlib.book.statistics import blocks, mantel
 from modlib.models import stages
+from modlib.significance import blocks, mantel
 
 
 def symmetric(rng, size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib import _resumable as stored
-from modlib._checks import unknown, whole_number
+from modlib._checks import as_path, number, unknown, whole_number
 from modlib._tensors import as_floats, as_tensor, evaluating, exactly, place, plain
 from modlib.attacks import algorithms as algorithms
 from modlib.attacks.advertorch import advertorch_algorithm
@@ -153,6 +153,7 @@ def attack(
     seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
     check_images(images)
     model = plain(model)
+    max_minutes = max_minutes if max_minutes is None else number("max_minutes", max_minutes)
     n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
     device, precision = place(model)
     statistics = _statistics(images, protocol)
@@ -161,7 +162,7 @@ def attack(
     if resume:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
         key = fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
-        kept = stored.Work(resume, key)
+        kept = stored.Work(as_path("resume", resume), key)
         batches += kept.parts.values()
 
     def keep() -> None:

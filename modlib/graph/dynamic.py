@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from modlib import _resumable
-from modlib._checks import size_in_bytes, unknown
+from modlib._checks import as_path, size_in_bytes, unknown
 from modlib.features import iter_features, layers_of
 from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
 from modlib.graph.neighbours import panel_bytes
@@ -45,6 +45,8 @@ class DynamicGraph:
             if layer not in self.layers:
                 raise unknown("layer", layer, self.layers)
             layer = self.layers.index(layer)
+        elif not -len(self) <= layer < len(self):
+            raise ValueError(f"layer must be a name or a place in 0..{len(self) - 1}; got {layer!r}")
         return self.graphs[layer]
 
     def nearest(self, k: int) -> "DynamicGraph":
@@ -127,7 +129,7 @@ def iter_graphs(
     how = {"sketch": sketch, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
     read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
-    kept = _resumable.Work(resume, fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None
+    kept = _resumable.Work(as_path("resume", resume), fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None
     done, names = kept.parts if kept else {}, []
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     resumed = bool(done)

@@ -261,7 +261,7 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
     size, width = whole_number("sketch", size, 1), x.shape[1]
     if width <= size:
         return x
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(whole_number("seed", seed, 0))
     order = torch.randperm(width, generator=random).to(x.device)
     signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, product_type(x.dtype))
     dealt = (F.pad(rows[:, order] * signs, (0, -width % size)) for rows in x.split(64))

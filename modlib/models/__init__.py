@@ -70,12 +70,14 @@ def build_model(
     >>> len(layer_names(model))
     12
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise unknown("model", name, MODELS)
-    if dataset not in DATASETS:
+    if pixels is not None:
+        _check_statistics(pixels)
+    if not isinstance(dataset, str) or dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     info = DATASETS[dataset]
-    classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2)
+    classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2, 10**6)
     imagenet = dataset == "imagenet"
     if stride_in not in ("conv1", "conv2"):
         raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
@@ -113,6 +115,16 @@ def build_model(
     if pixels:
         model.architecture["pixels"] = [list(each) for each in pixels]
     return model.eval()
+
+
+def _check_statistics(pixels) -> None:
+    try:
+        mean, std = np.asarray(pixels, float)
+        fits = mean.shape == std.shape == (3,) and np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(f"pixels must be the means and the standard deviations (> 0) of three channels; got {pixels!r}")
 
 
 def _vgg_stages(stages: Sequence) -> list:

@@ -1,7 +1,7 @@
 """Which of a network's modules count as its layers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -72,6 +72,8 @@ def _blocks(modules: dict[str, nn.Module]) -> list[str]:
 
 def chosen_layers(model: nn.Module, layers: Sequence[str] | str | None) -> list[str]:
     """The layers that are asked for, one or more, each once; by default those of :func:`modlib.layer_names`."""
+    if not (layers is None or isinstance(layers, Iterable)):
+        raise ValueError(f"layers must be names of modules; got {layers!r}")
     names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"layers must name at least one module, and each once; got {names}")

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -87,6 +87,8 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     """
     if isinstance(plan, str):
         raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}. Write [{plan!r}]")
+    if not isinstance(plan, (Plan, Iterable)):
+        raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}")
     units = match(model, plan.layers) if isinstance(plan, Plan) else units_of(model)
     owner = {name: i for i, unit in enumerate(units) for name in unit.names}
     gone, room = set(), Stages(units)

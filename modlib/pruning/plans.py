@@ -124,8 +124,8 @@ def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     >>> rise_plan(modlib.modularity_curve(model, images.x, images.y), model, 2).remove
     ('layer1.0', 'layer1.1')
     """
-    units = match(model, curve.layers)
-    return _lowest(model, units, np.diff(np.atleast_2d(curve.q).mean(0), prepend=0), count, "of small rise")
+    q, layers = _numbers(curve, None)
+    return _lowest(model, match(model, layers), np.diff(q.mean(0), prepend=0), count, "of small rise")
 
 
 def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
@@ -139,7 +139,7 @@ def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     3
     """
     units = units_of(model)
-    return _lowest(model, units, np.random.default_rng(seed).random(len(units)), count, "drawn")
+    return _lowest(model, units, np.random.default_rng(whole_number("seed", seed, 0)).random(len(units)), count, "drawn")
 
 
 def l1_plan(model: nn.Module, count: int) -> Plan:

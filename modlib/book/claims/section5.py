@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from modlib.book.records import equally_long, longest_training, printed_variants, variants
-from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, blocks, by_p, chance, graded, mantel, together, worth
+from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, by_p, chance, graded, together, worth
 from modlib.book.words import MISSING
 from modlib.models import RESNET, THIN_RESNET, stages
 from modlib.paper import paper_values
 from modlib.results import Records
+from modlib.significance import blocks, mantel
 from modlib.similarity import modularity_difference
 
 Differences = list[tuple[str, np.ndarray, np.ndarray | None]]  # ResNet, |Qi - Qj|, 1 - CKA
