@@ -35,7 +35,7 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     if graph is not None:
         if isinstance(graph, nx.Graph):
             graph = nx.to_numpy_array(graph)
-        i, j, weight, n = edges(graph)
+        i, j, weight, n = edges(graph, as_given=True)
         if not 2 <= n <= MOST_NODES:
             raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {n}")
         a = np.zeros((n, n))
