@@ -199,7 +199,7 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
 
 
 def measure(*figures: str, **which) -> Records:
-    """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, those measured on this machine in their place.
+    """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, this machine's in their place.
 
     With these scales, what these figures show is measured first, into :func:`modlib.scale.local_results`, from training runs in the
     folder ``runs`` beside it: with ``full`` to the end, with ``gpu`` as much as fits in :data:`GPU_MINUTES`. What stopped goes on
