@@ -21,15 +21,22 @@ def choice(name: str, title: str, options: Sequence, value=None, labels: Sequenc
     return alt.param(name=name, value=options[0] if value is None else value, bind=bind)
 
 
-def tables_of(tables: dict) -> list[alt.Parameter]:
-    """Parameters without a control: numbers that expressions read."""
-    return [alt.param(name=name, value=table) for name, table in tables.items()]
+def finished(
+    chart: alt.LayerChart, name: str, height: int, title: str, description: str, *controls: alt.Parameter, tables: dict, say: str,
+    mark: str, columns: dict[str, str], now: dict[str, str] | None = None, most: dict[str, str] | None = None, size=alt.Undefined,
+) -> alt.LayerChart:
+    """A chart as wide as its place, with its controls, and with what the page does beside the picture.
 
-
-def told(say: str, mark: str, columns: dict[str, str], **more) -> dict:
-    """What the page does beside the picture: a sentence, and the numbers of a mark as a table, by columns and their titles.
-
-    ``most`` says of sliders up to where they lead now, by expressions.
+    Args:
+        title, say: expressions for the title (of font ``size``) and for the sentence below the chart.
+        tables, now: numbers and expressions without a control that expressions read.
+        mark, columns: the mark whose numbers the page shows as a table, by columns and their titles.
+        most: of sliders, up to where they lead now, by expressions.
     """
-    table = {"mark": mark, "columns": columns}
-    return {"say": say, "table": table, "embedOptions": {"renderer": "canvas"}} | more
+    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
+    told |= {"most": most} if most else {}
+    head = alt.Title(alt.expr(title), fontSize=size)
+    read = [alt.param(name=key, value=table) for key, table in tables.items()]
+    read += [alt.param(name=key, expr=expression) for key, expression in (now or {}).items()]
+    chart = chart.properties(name=name, width="container", height=height, title=head, description=description, usermeta=told)
+    return chart.add_params(*controls, *read)

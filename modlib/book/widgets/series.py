@@ -8,7 +8,7 @@ import numpy as np
 from modlib.attacks import ATTACKS, PROTOCOLS
 from modlib.book.widgets.base import pack
 from modlib.book.words import proper
-from modlib.paper import paper_values
+from modlib.paper import PAPER_N, paper_values
 from modlib.results import Result
 
 PARTS = ("model", "dataset", "weights", "attack")  # what tells one series from another
@@ -52,7 +52,7 @@ def _curves(result: Result) -> tuple[dict, tuple]:
     readings = {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords}
     accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
     key, words, place = _attack(result)
-    series = _head(result, settings.get("weights", "trained"), accuracy, key) | {
+    series = _recorded(result, settings.get("weights", "trained"), accuracy, key) | {
         "n": coords["n"], "k": coords["k"], "epochs": [], "layers": coords["layer"], "readings": readings,
     }  # fmt: skip
     if "clean" in result.values:
@@ -67,24 +67,27 @@ def _curves(result: Result) -> tuple[dict, tuple]:
 def _training(result: Result) -> tuple[dict, tuple]:
     """The curves after each epoch of a training run."""
     settings, coords = result.settings, result.coords
-    key, epochs = f"training, {len(coords['epoch'])} epochs", len(coords["epoch"])
-    series = _head(result, key, np.round(result["test_accuracy"], 2).tolist(), CLEAN) | {
+    epochs = f"training, {len(coords['epoch'])} epochs"
+    series = _recorded(result, epochs, np.round(result["test_accuracy"], 2).tolist(), CLEAN) | {
         "n": [settings["n"]], "k": [settings["k"]], "epochs": coords["epoch"], "layers": coords["layer"],
         "readings": {"conv": list(range(len(coords["layer"])))},
     }  # fmt: skip
-    return series | spread(result["q"][None]) | {"words": {key: f"in training, {epochs} epochs"}}, ()
+    return series | spread(result["q"][None]) | {"words": {epochs: f"in {epochs}"}}, ()
 
 
-def _head(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
+def _recorded(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
     settings, evidence = result.settings, result.evidence
     parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
     parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
     parts += [f"seed {settings['seed']}"] if "seed" in settings else []
-    return {
-        "model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack,
-        "date": evidence["date"], "device": evidence["device"], "accuracy": accuracy,
-        "about": ", ".join(parts), "computed": False, "clean": "",
-    }  # fmt: skip
+    which = {"model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack}
+    return head(which, evidence["date"], evidence["device"], accuracy, ", ".join(parts))
+
+
+def head(which: dict[str, str], date: str, device, accuracy: list[float], about: str = "", *, computed: bool = False) -> dict:
+    """What a series tells of itself beside its curves; ``which`` holds its PARTS."""
+    told = {"date": date, "device": str(device), "accuracy": accuracy, "about": about}
+    return which | told | {"computed": computed, "clean": ""}
 
 
 def _attack(result: Result) -> tuple[str, str, tuple]:
@@ -118,15 +121,13 @@ def printed_curves() -> dict[str, dict]:
     for name, q in paper_values("fig4").items():
         model, dataset = name.split("/")
         if dataset != "imagenet50":
-            curves[f"{model} {dataset} {CLEAN} {1000 if dataset == 'cifar100' else 500} 3"] = ("Fig. 4", q)
+            curves[f"{model} {dataset} {CLEAN} {PAPER_N.get(dataset, 500)} 3"] = ("Fig. 4", q)
     for name, q in paper_values("fig7a_n").items():
         model, n = name.split("/n=")
         if model != "resnet18":
             curves.setdefault(f"{model} cifar10 {CLEAN} {n} 3", ("Fig. 7a", q))
     for name, q in paper_values("fig7b_k").items():
-        model, k = name.split("/k=")
-        curves.setdefault(f"{model} cifar10 {CLEAN} 500 {k}", ("Fig. 7b", q))
+        curves.setdefault(name.replace("/k=", f" cifar10 {CLEAN} 500 "), ("Fig. 7b", q))
     for model, attacks in paper_values("fig6a").items():
-        drawn = {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items()}
-        curves |= {key: curve for key, curve in drawn.items() if " normal " not in key}
+        curves |= {f"{model} cifar10 {a} (authors) 500 3": ("Fig. 6a", q) for a, q in attacks.items() if a != "normal"}
     return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
