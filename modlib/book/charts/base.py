@@ -27,14 +27,10 @@ def finished(
 ) -> alt.LayerChart:
     """A chart as wide as its place, with its controls, and with what the page does beside the picture.
 
-    Args:
-        title, say: expressions for the title (of font ``size``) and for the sentence below the chart.
-        tables, now: numbers and expressions without a control that expressions read.
-        mark, columns: the mark whose numbers the page shows as a table, by columns and their titles.
-        most: of sliders, up to where they lead now, by expressions.
+    ``title`` (of font ``size``), ``say`` (the sentence below), ``now`` and ``most`` (up to where sliders lead) are expressions,
+    which read ``tables``; the numbers of a ``mark`` are a table on the page, by ``columns`` and their titles.
     """
-    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
-    told |= {"most": most} if most else {}
+    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}} | ({"most": most} if most else {})
     head = alt.Title(alt.expr(title), fontSize=size)
     read = [alt.param(name=key, value=table) for key, table in tables.items()]
     read += [alt.param(name=key, expr=expression) for key, expression in (now or {}).items()]

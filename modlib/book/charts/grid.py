@@ -51,8 +51,7 @@ def curves_grid(records: Records) -> alt.LayerChart:
         _grid_layers(panels, len(names)), "grid", 76 * len(names), title,
         f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over layers: recorded as a solid "
         "line with its spread, the paper's in grey and dashed. Controls choose N, k, the layers, and trained or untrained "
-        "networks.",
-        *menus, size=11, say=say, mark="measured",
+        "networks.", *menus, size=11, say=say, mark="measured",
         columns={"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"},
         tables={
             "ns": ns, "ks": ks, "ends": ends,
@@ -64,16 +63,14 @@ def curves_grid(records: Records) -> alt.LayerChart:
 def _grid_panels(names: Sequence[str], records: Records) -> list[dict]:
     """What each panel shows; x0 and y0 are where its first layer's Q of 0 lies."""
     printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
-    panels = []
-    for row, model in enumerate(names):
-        for column, dataset in enumerate(DATASETS):
-            found = {w: records.best("curves", model, dataset, weights=w) for w in WEIGHTS}
-            panels.append({
-                "network": proper(model), "dataset": proper(dataset), "x0": column + 0.04, "y0": (len(names) - 1 - row) * PITCH,
-                "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
-                **{weights: record and _packed(record) for weights, record in found.items()},
-            })  # fmt: skip
-    return panels
+    return [
+        {
+            "network": proper(model), "dataset": proper(dataset), "x0": column + 0.04, "y0": (len(names) - 1 - row) * PITCH,
+            "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
+            **{w: _packed(records.best("curves", model, dataset, weights=w)) for w in WEIGHTS},
+        }
+        for row, model in enumerate(names) for column, dataset in enumerate(DATASETS)
+    ]  # fmt: skip
 
 
 def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
@@ -102,24 +99,20 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     curve = alt.Color("curve:N", scale=hues, legend=legend)
     panel = ["network:N", "dataset:N"]
     at = "(datum.ni * length(datum.series.k) + datum.ki) * datum.series.layers + datum.layer"
-    ours = (
-        base.transform_filter("datum.found")
-        .transform_calculate(layer="datum.series[reading]", depth="sequence(1, datum.count + 1)")
-        .transform_flatten(["layer", "depth"])
-        .transform_calculate(
-            Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
-            x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
-        )
+    ours = base.transform_filter("datum.found").transform_calculate(
+        layer="datum.series[reading]", depth="sequence(1, datum.count + 1)",
+    ).transform_flatten(["layer", "depth"]).transform_calculate(
+        Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
+        x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
     )  # fmt: skip
     words = [*panel, alt.Tooltip("depth:Q", title="layer"), alt.Tooltip("Q:Q", format=".3f")]
     band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
     line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
-    printed = (
-        base.transform_filter(BESIDE)
-        .transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
-        .transform_flatten(["paper", "depth"])
-        .transform_calculate(Q="datum.paper", x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'")
-    )
+    printed = base.transform_filter(BESIDE).transform_calculate(
+        layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)",
+    ).transform_flatten(["paper", "depth"]).transform_calculate(
+        Q="datum.paper", x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'",
+    )  # fmt: skip
     dashed = printed.mark_line(strokeWidth=1.4, strokeDash=PAPER["strokeDash"]).encode(x=x, y=y, detail=panel, color=curve)
     # Larger than they look: a finger or a pointer finds them.
     theirs = printed.mark_circle(size=160, opacity=0).encode(x=x, y=y, tooltip=[alt.Tooltip("curve:N"), *words])
@@ -137,8 +130,10 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     return walls.mark_rule(color=INK, opacity=0.4).encode(x=x) + band + dashed + line + theirs + points + label + missing
 
 
-def _packed(record: Result) -> dict:
+def _packed(record: Result | None) -> dict | None:
     """Mean and spread over the draws, flat over N, k and layers; which layers each reading takes."""
+    if record is None:
+        return None
     coords, dims = record.coords, record.values["q"]["dims"]
     q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
     mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))

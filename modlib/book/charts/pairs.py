@@ -94,11 +94,10 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
         "either": "length(edges[at]) ? edges[at][a * count + a] + edges[at][b * count + b] - both : 0",
     }
     say = (
-        "network + ', layers ' + (a + 1) + ' (' + layers[at][a] + ') and ' + (b + 1) + ' (' + layers[at][b]"
-        " + '): Q is ' + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
-        " + format(abs(qs[at][a] - qs[at][b]), '.3f') + '; CKA '"
-        f" + (length(ckas[at]) ? 'is ' + format(ckas[at][cell], '.3f') : '{MISSING}')"
-        " + (length(edges[at]) ? '; of the ' + format(either, ',') + ' edges in either graph, '"
+        "network + ', layers ' + (a + 1) + ' (' + layers[at][a] + ') and ' + (b + 1) + ' (' + layers[at][b] + '): Q is '"
+        " + format(qs[at][a], '.3f') + ' and ' + format(qs[at][b], '.3f') + ', which differ by '"
+        f" + format(abs(qs[at][a] - qs[at][b]), '.3f') + '; CKA ' + (length(ckas[at]) ? 'is ' + format(ckas[at][cell], '.3f')"
+        f" : '{MISSING}') + (length(edges[at]) ? '; of the ' + format(either, ',') + ' edges in either graph, '"
         " + format(both / either, '.0%') + ' are in both.' : '.')"
     )
     depth = max(map(len, tables["layers"]))
@@ -135,18 +134,15 @@ def _note(when: str, x: float, y: float, words: str, **style) -> alt.Chart:
 
 
 def _panels(depth: int) -> list[alt.Chart]:
-    cells = (
-        _each(k="sequence(2 * count * count)")
-        .transform_calculate(
-            panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count", j="datum.k % count",
-            first="datum.i + 1", second="datum.j + 1", cka="ckas[at][datum.i * count + datum.j]",
-            dq="abs(qs[at][datum.i] - qs[at][datum.j])",
-        ).transform_filter("!datum.panel || isValid(datum.cka)").transform_calculate(
-            different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]",
-            x=f"{RIGHT} * datum.panel + datum.j / count", x2="datum.x + 1 / count", y="datum.i / count", y2="datum.y + 1 / count",
-            pair="datum.first + ' ' + layers[at][datum.i] + ', ' + datum.second + ' ' + layers[at][datum.j]",
-            CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'",
-        )
+    cells = _each(k="sequence(2 * count * count)").transform_calculate(
+        panel="floor(datum.k / (count * count))", i="floor(datum.k / count) % count", j="datum.k % count",
+        first="datum.i + 1", second="datum.j + 1", cka="ckas[at][datum.i * count + datum.j]",
+        dq="abs(qs[at][datum.i] - qs[at][datum.j])",
+    ).transform_filter("!datum.panel || isValid(datum.cka)").transform_calculate(
+        different="(datum.panel ? 1 - datum.cka : datum.dq) / widest[at][datum.panel]",
+        x=f"{RIGHT} * datum.panel + datum.j / count", x2="datum.x + 1 / count", y="datum.i / count", y2="datum.y + 1 / count",
+        pair="datum.first + ' ' + layers[at][datum.i] + ', ' + datum.second + ' ' + layers[at][datum.j]",
+        CKA=f"isValid(datum.cka) ? format(datum.cka, '.3f') : '{MISSING}'",
     )  # fmt: skip
     legend = alt.Legend(
         orient="top", title="difference", values=[0, 1], gradientLength=140, titleOrient="left",
@@ -168,13 +164,9 @@ def _panels(depth: int) -> list[alt.Chart]:
     frame = chosen.mark_rect(fillOpacity=0, stroke=HERE, strokeWidth=3).encode(**_BOX)
 
     # Where a stage ends, over each panel: a line across and one upwards.
-    ends = (
-        _each(k="sequence(1, count)", before="slice(stage[at], 0, -1)", after="slice(stage[at], 1)")
-        .transform_filter("datum.before != datum.after")
-        .transform_calculate(panel="length(ckas[at]) ? [0, 1] : [0]")
-        .transform_flatten(["panel"])
-        .transform_calculate(left=f"{RIGHT} * datum.panel", end="datum.k / count")
-    )
+    ends = _each(k="sequence(1, count)", before="slice(stage[at], 0, -1)", after="slice(stage[at], 1)")
+    ends = ends.transform_filter("datum.before != datum.after").transform_calculate(panel="length(ckas[at]) ? [0, 1] : [0]")
+    ends = ends.transform_flatten(["panel"]).transform_calculate(left=f"{RIGHT} * datum.panel", end="datum.k / count")
     line = {"color": "white", "strokeWidth": 1.2, "strokeDash": [3, 3]}
     across = ends.transform_calculate(x="datum.left", x2="datum.left + 1", y="datum.end").mark_rule(**line)
     upwards = ends.transform_calculate(x="datum.left + datum.end", y="0", y2="1").mark_rule(**line)
@@ -193,28 +185,23 @@ def _panels(depth: int) -> list[alt.Chart]:
 def _edges() -> list[alt.Chart]:
     """A bar from the edges of the first graph alone over those in both to those of the second alone."""
     whole = RIGHT + 0.96  # with a gap of 0.02 on either side of the middle
-    both, inside = "insides[at][cell]", "insides[at][{0} * count + {0}] - insides[at][cell]"
-    only = "edges[at][{0} * count + {0}] - both - ({1})"
-    a, b = inside.format("a"), inside.format("b")
+    a, b = (f"insides[at][{each} * count + {each}] - insides[at][cell]" for each in "ab")
+    rest = "edges[at][{0} * count + {0}] - both - ({1})"
     # From the outside of the bar inwards: between classes, inside, and the same mirrored on the right.
-    parts = [only.format("a", a), a, both, f"both - {both}", b, only.format("b", b)]
-    bar = (
-        _each(size=f"length(edges[at]) ? [{', '.join(parts)}] : []", part="length(edges[at]) ? sequence(6) : []")
-        .transform_window(sort=[alt.SortField("part")], frame=[None, 0], end="sum(size)")
-        .transform_calculate(
-            group="floor(datum.part / 2)", ends="[0, 1, 1, 0, 1, 0][datum.part] ? 'inside a class' : 'between classes'",
-            x2=f"{whole} * datum.end / either + 0.02 * datum.group", x=f"datum.x2 - {whole} * datum.size / either",
-            y="-0.32", y2="-0.2", where="datum.group == 1 ? 'in both' : 'only in layer ' + ((datum.group ? b : a) + 1)",
-        )
+    parts = [rest.format("a", a), a, "insides[at][cell]", "both - insides[at][cell]", b, rest.format("b", b)]
+    known, middle = "length(edges[at])", whole / 2 + 0.02
+    bar = _each(size=f"{known} ? [{', '.join(parts)}] : []", part=f"{known} ? sequence(6) : []")
+    bar = bar.transform_window(sort=[alt.SortField("part")], frame=[None, 0], end="sum(size)").transform_calculate(
+        group="floor(datum.part / 2)", ends="[0, 1, 1, 0, 1, 0][datum.part] ? 'inside a class' : 'between classes'",
+        x2=f"{whole} * datum.end / either + 0.02 * datum.group", x=f"datum.x2 - {whole} * datum.size / either",
+        y="-0.32", y2="-0.2", where="datum.group == 1 ? 'in both' : 'only in layer ' + ((datum.group ? b : a) + 1)",
     )  # fmt: skip
     hues = alt.Scale(domain=["inside a class", "between classes"], range=[OUR_COLOR, "#a0a0a0"])
     color = alt.Color("ends:N", scale=hues, legend=alt.Legend(orient="bottom", title="edges", titleOrient="left"))
-    rects = bar.mark_rect().encode(**_BOX, color=color, tooltip=["where:N", "ends:N", alt.Tooltip("size:Q", title="edges")])
-    known, middle = "length(edges[at])", whole / 2 + 0.02
-    names = [
+    return [
+        bar.mark_rect().encode(**_BOX, color=color, tooltip=["where:N", "ends:N", alt.Tooltip("size:Q", title="edges")]),
         _note(known, 0, -0.37, "'only in layer ' + (a + 1)", align="left"),
         _note(known, whole + 0.04, -0.37, "'only in layer ' + (b + 1)", align="right"),
         _note(known, middle, -0.14, "'in both: ' + format(both / either, '.0%')", align="center"),
         _note(f"!{known}", middle, -0.26, f"'edges of their graphs: {MISSING}'", fontStyle="italic"),
     ]
-    return [rects, *names]

@@ -31,18 +31,12 @@ def scaling(networks: Mapping[str, Mapping[tuple[int, int], Sequence[float]]]) -
         scatter.append([_around_a_line(np.log((k + 1) / n), q), _around_a_line(np.log(k), q)])
     here = "indexof(names, network)"
     at = f"min(layer, layers[{here}])"
-    data = (
-        alt.Chart(alt.Data(values=rows))
-        .transform_filter("datum.name == network")
-        .transform_calculate(Q=f"datum.q[{at} - 1]")
-        .transform_flatten(["n", "k", "Q"])
-        .transform_calculate(reach="(datum.k + 1) / (2 * datum.n)")
-        .transform_calculate(x="axis == 'k' ? datum.k : datum.reach")
-    )
+    data = alt.Chart(alt.Data(values=rows)).transform_filter("datum.name == network").transform_calculate(Q=f"datum.q[{at} - 1]")
+    data = data.transform_flatten(["n", "k", "Q"]).transform_calculate(reach="(datum.k + 1) / (2 * datum.n)")
+    data = data.transform_calculate(x="axis == 'k' ? datum.k : datum.reach")
     hues = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.2, 0.9]))  # seen on white and on black
     color = alt.Color("n:O", scale=hues, legend=alt.Legend(orient="bottom", title="N"))
-    log = alt.Scale(type="log", nice=False, padding=12)
-    x = alt.X("x:Q", title=None, scale=log, axis=alt.Axis(tickCount=5, grid=False))
+    x = alt.X("x:Q", title=None, axis=alt.Axis(tickCount=5, grid=False), scale=alt.Scale(type="log", nice=False, padding=12))
     y = alt.Y("Q:Q", title="modularity Q", scale=alt.Scale(zero=False))
     words = ["n:Q", "k:Q", alt.Tooltip("reach:Q", title=axes[0], format=".4f"), alt.Tooltip("Q:Q", format=".3f")]
     points = data.mark_circle(size=50, opacity=1).properties(name="settings").encode(x=x, y=y, color=color, tooltip=words)

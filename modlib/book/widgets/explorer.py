@@ -70,14 +70,14 @@ class Explorer(Widget):
         self._own = own
         self._lock, self._wanted = threading.Lock(), 0  # the ticket of the request that is wanted now
         self._networks: dict[tuple, tuple[nn.Module, Images]] = {}
-        n, k = _near(first["n"], 500), _near(first["k"], 3)
+        n, k = min(first["n"], key=lambda n: abs(n - 500)), min(first["k"], key=lambda k: abs(k - 3))
         setting = {part: first[part] for part in PARTS} | {"n": n, "k": k, "reading": "conv", "epoch": 0, "layer": 0, "kept": ""}
         shape = (len(first["n"]), len(first["k"]), max(1, len(first["epochs"])), len(first["layers"]))
         mean = unpack(first["mean"]).reshape(shape)[first["n"].index(n), first["k"].index(k), -1]  # at its last epoch
         q = mean[first["readings"]["conv"]]
         model, dataset, weights, attack = (words.get(first[part], first[part]) for part in PARTS)
-        title = f"{model} on {dataset}, {weights}{'' if first['attack'] == CLEAN else ', ' + attack}"
-        title = f"the {len(q)} layers of {title}, N = {n}, k = {k}"
+        attacked = "" if first["attack"] == CLEAN else f", {attack}"
+        title = f"the {len(q)} layers of {model} on {dataset}, {weights}{attacked}, N = {n}, k = {k}"
         told = f"Modularity over {title}: from {q[0]:.3f} in the first layer to {q[-1]:.3f} in the last."
         figure, ax = still(title, q=q)
         ax.plot(np.arange(1, len(q) + 1), q, "o-", color="#0072b2")
@@ -97,12 +97,10 @@ class Explorer(Widget):
         """What can be computed here: networks whose weights and images are at hand."""
         networks = [(each["name"], "trained") for each in registry() if each["dataset"] == "cifar10"]
         networks += [(name, "untrained") for name in sorted({each["model"] for each in self.data["series"]} & {*MODELS})]
-        rest = {"attack": CLEAN, "readings": {"conv": [], "relu": []}}
-        series = [{"model": name, "dataset": "cifar10", "weights": weights} | rest for name, weights in networks]
-        most = SPLITS["cifar10"]["sample"]
+        rest = {"dataset": "cifar10", "attack": CLEAN, "readings": {"conv": [], "relu": []}}
+        series, most = [{"model": name, "weights": weights} | rest for name, weights in networks], SPLITS["cifar10"]["sample"]
         if self._own:
-            own = self.data["series"][0]
-            series.insert(0, {key: own[key] for key in (*PARTS, "readings")})
+            series.insert(0, {key: self.data["series"][0][key] for key in (*PARTS, "readings")})
             most = max(most, len(self._own[1]))
         return {"series": series, "n": list(range(100, most + 1, 100)), "k": list(LIVE_K)}
 
@@ -159,8 +157,7 @@ class _Cancelled(Exception):
 def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndarray:
     """(len(k), L) modularities of one draw, for each of LIVE_K that it allows."""
     k = [each for each in LIVE_K if each < len(images)]
-    graph = dynamic_graph(network, images.x, k[-1], layers)
-    y = check_labels(images.y, len(images))
+    graph, y = dynamic_graph(network, images.x, k[-1], layers), check_labels(images.y, len(images))
     return np.array([modularity(graph.nearest(each), y) for each in k])
 
 
@@ -185,7 +182,3 @@ def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: l
         "n": [n], "k": list(LIVE_K[: len(draws[0])]), "epochs": [], "layers": list(layers),
         "readings": {reading: list(range(len(layers)))},
     } | spread(np.array(draws))  # fmt: skip
-
-
-def _near(values: Sequence[int], wanted: int) -> int:
-    return min(values, key=lambda value: abs(value - wanted))

@@ -2,10 +2,12 @@
 
 import networkx as nx
 import numpy as np
+from scipy.sparse import issparse
 
 from modlib._checks import unknown
 from modlib.book.widgets.base import Widget, still
-from modlib.modularity import check_labels, edges, modularity
+from modlib.graph import KnnGraph
+from modlib.modularity import check_labels, modularity
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # as in kit.js
 MOST_NODES = 40  # more are not to be told apart, nor tapped, on a phone
@@ -32,13 +34,11 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     """
     presets = {}
     if graph is not None:
-        i, j, weight, n = edges(nx.to_numpy_array(graph) if isinstance(graph, nx.Graph) else graph)
-        if not 2 <= n <= MOST_NODES:
-            raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {n}")
-        a = np.zeros((n, n))
-        np.add.at(a, (i, j), weight)
-        a = (a + a.T) / 2  # a k-NN graph points from each node to others
-        modularity(a, labels)  # its sentences for what does not fit
+        modularity(graph, labels)  # its sentences for what does not fit
+        a = graph.adjacency() if isinstance(graph, KnnGraph) else graph
+        a = nx.to_numpy_array(a) if isinstance(a, nx.Graph) else a.toarray() if issparse(a) else np.array(a, float)
+        if not 2 <= len(a) <= MOST_NODES:
+            raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {len(a)}")
         start = "yours"
         presets[start] = _preset("Your graph", "", nx.from_numpy_array(a), labels)
     presets |= {name: _preset(*row) for name, row in _presets().items()}

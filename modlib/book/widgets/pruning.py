@@ -115,8 +115,7 @@ def _network(model: torch.nn.Module, curve, size: int) -> dict:
         "draws": len(q), "k": curve.k, "words": words,
         "plans": [
             {"tol": tol, "remove": [*map(curve.layers.index, plan.remove)], "verdicts": [*map(words.index, plan.verdicts)]}
-            for tol, plan in plans.items()
-        ],
+            for tol, plan in plans.items()],
     }  # fmt: skip
 
 

@@ -41,13 +41,12 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
 def _curves(result: Result) -> tuple[dict, tuple]:
     """A record of curves over N and k, of clean or attacked images."""
     settings, coords = result.settings, result.coords
-    order = ["draw", "n", "k", "layer"]
 
     def ordered(name: str) -> np.ndarray:
+        """(draws, N, k, L); attacked images are drawn once."""
         dims, q = result.values[name]["dims"], result[name]
-        if "draw" not in dims:  # attacked images are drawn once
-            dims, q = ["draw", *dims], q[None]
-        return np.moveaxis(q, [dims.index(dim) for dim in order], range(4))
+        q = q.transpose([dims.index(dim) for dim in ("draw", "n", "k", "layer") if dim in dims])
+        return q if "draw" in dims else q[None]
 
     readings = {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords}
     accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
