@@ -30,7 +30,8 @@ def finished(
     ``title`` (of font ``size``), ``say`` (the sentence below), ``now`` and ``most`` (up to where sliders lead) are expressions,
     which read ``tables``; the numbers of a ``mark`` are a table on the page, by ``columns`` and their titles.
     """
-    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}} | ({"most": most} if most else {})
+    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
+    told |= {"most": most} if most else {}
     head = alt.Title(alt.expr(title), fontSize=size)
     read = [alt.param(name=key, value=table) for key, table in tables.items()]
     read += [alt.param(name=key, expr=expression) for key, expression in (now or {}).items()]

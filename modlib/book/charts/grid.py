@@ -43,8 +43,8 @@ def curves_grid(records: Records) -> alt.LayerChart:
         f" + ({BESIDE} ? (n == 500 && k == 3 ? '' : ' The paper’s curves stay at its own N and k.') : ' The paper’s curves are of"
         " trained networks and of the layers as in its figures: they are not drawn here.')"
     )
-    menus = [choice("weights", "networks ", WEIGHTS)]
-    menus += [choice("reading", "layers ", READINGS, labels=["as in the figures (conv)", "after the ReLU (relu)"])]
+    layers = ["as in the figures (conv)", "after the ReLU (relu)"]
+    menus = [choice("weights", "networks ", WEIGHTS), choice("reading", "layers ", READINGS, labels=layers)]
     for (key, typical), name, values in zip(SETTING.items(), ("N ", "k "), (ns, ks), strict=True):
         menus.append(choice(key, name, values, typical if typical in values else values[0]))
     return finished(

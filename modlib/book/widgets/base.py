@@ -65,8 +65,7 @@ class Widget(anywidget.AnyWidget):
     setting = traitlets.Dict().tag(sync=True)
 
     def __init__(self, name: str, file: str, data: dict, setting: dict, words: str, still: Figure):
-        """``file`` is the Python file whose JavaScript lies beside it; ``words`` describe the figure, and ``still`` shows it, where
-        no script runs."""
+        """``words`` describe the figure and ``still`` shows it, where no script runs; beside ``file`` lies its JavaScript."""
         self._words, self._still = words, still
         super().__init__(name=name, data=data, setting=setting, _esm=script(file))
 

@@ -50,7 +50,11 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
     series, words = series_of(Records.read(FOLDER) if results is None else results)
     own = None
     if isinstance(model, nn.Module):
-        own = (_copied(model), load_images("cifar10") if images is None else images)
+        try:  # whoever goes on using or training the model meets none of the explorer's doings
+            model = copy.deepcopy(model)
+        except Exception as error:
+            raise ValueError(f"model cannot be copied, and explore computes on a copy, in the background: {error}") from error
+        own = (model, load_images("cifar10") if images is None else images)
         series = [_first_curve(*own), *series]
     elif images is not None:
         raise ValueError("images are for a model of yours; give the model as well: explore(model, images)")
@@ -115,7 +119,11 @@ class Explorer(Widget):
                 self.send({"kind": "error", "ticket": ticket, "words": f"Python could not compute this: {error}"})
 
     def _compute(self, ticket: int, model: str, dataset: str, weights: str, reading: str, n: int) -> None:
-        network, images = self._network(model, dataset, weights)
+        key = (model, dataset, weights)
+        if model != OWN and key not in self._networks:
+            network = build_model(model, dataset, seed=0) if weights == "untrained" else load_model(model, dataset)
+            self._networks[key] = network, load_images(dataset)
+        network, images = self._own if model == OWN else self._networks[key]
         which = {"model": model, "dataset": dataset, "weights": weights, "attack": CLEAN}
         draws, done, steps = min(DRAWS, len(images) // n), [], 0
         if draws == 0:
@@ -140,15 +148,6 @@ class Explorer(Widget):
         finally:
             hook.remove()
 
-    def _network(self, model: str, dataset: str, weights: str) -> tuple[nn.Module, Images]:
-        if model == OWN:
-            return self._own
-        key = (model, dataset, weights)
-        if key not in self._networks:
-            network = build_model(model, dataset, seed=0) if weights == "untrained" else load_model(model, dataset)
-            self._networks[key] = network, load_images(dataset)
-        return self._networks[key]
-
 
 class _Cancelled(Exception):
     """The page has moved on."""
@@ -159,14 +158,6 @@ def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndar
     k = [each for each in LIVE_K if each < len(images)]
     graph, y = dynamic_graph(network, images.x, k[-1], layers), check_labels(images.y, len(images))
     return np.array([modularity(graph.nearest(each), y) for each in k])
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """The model as it is now: whoever goes on using or training it meets none of the explorer's doings."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise ValueError(f"model cannot be copied, and explore computes on a copy, in the background: {error}") from error
 
 
 def _first_curve(model: nn.Module, images: Images) -> dict:

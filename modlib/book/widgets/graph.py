@@ -12,7 +12,7 @@ from scipy.linalg import orthogonal_procrustes
 from modlib._checks import whole_number
 from modlib.book.widgets.base import Widget, pack, still
 from modlib.data import Images
-from modlib.graph import DynamicGraph, KnnGraph
+from modlib.graph import DynamicGraph
 from modlib.modularity import check_labels, modularity
 from modlib.plots import CLASS_COLORS
 
@@ -68,7 +68,10 @@ def explore_graph(
             raise ValueError("attacked images must have the labels of the clean ones, in the same order")
         sides.append((other, other_images))
         layouts.append(_layouts(other_positions, len(graph), n, layouts[0]))
-    at, guesses = _to_unit_square(np.array(layouts)), _predictions(predicted, len(sides), n, names)
+    places, guesses = np.array(layouts), _predictions(predicted, len(sides), n, names)
+    low, high = places.min(-2, keepdims=True), places.max(-2, keepdims=True)
+    span = (high - low).max(-1, keepdims=True)  # each layout fills the unit square, unstretched
+    at = (places - (low + high) / 2) / np.where(span > 0, span, 1) + 0.5
     tables = [_version(*side, labels, *rest, names) for side, *rest in zip(sides, at, guesses, strict=True)]
     data = {
         "n": n, "k": reach, "labels": labels.tolist(), "classes": list(images.classes), "colors": CLASS_COLORS,
@@ -105,18 +108,15 @@ def _version(graph: DynamicGraph, images: Images, labels, places: np.ndarray, gu
     terms = np.zeros((len(graph), graph.graphs[0].k, classes))
     terms[..., : labels.max() + 1] = [[modularity(g, labels, per_class=True) for g in row] for row in snapshots]
     near = np.array([np.where(each.weights > 0, each.neighbors, NO_EDGE) for each in graph.graphs])
+    edge = near != NO_EDGE  # of the directed edges to k neighbours, how many join two images of one class:
+    same = ((labels[np.where(edge, near, 0)] == labels[:, None]) & edge).sum(1).cumsum(1)
     known = guess is not None and guess.min() < guess.max()  # of one class alone, Q is not defined
     return {
         "neighbours": pack(near, "<u2", 1), "at": pack(places, "<u2", 1 / 65535), "terms": pack(terms),
-        "q": terms.sum(2).round(4).tolist(), "same": [[_same_class(g, labels) for g in row] for row in snapshots],
+        "q": terms.sum(2).round(4).tolist(), "same": (same / edge.sum(1).cumsum(1)).round(4).tolist(),
         "sheet": _sheet(images.x), "predicted": [] if guess is None else guess.tolist(),
         "q_predicted": [[round(modularity(g, guess), 4) for g in row] for row in snapshots] if known else [],
     }  # fmt: skip
-
-
-def _same_class(graph: KnnGraph, labels: np.ndarray) -> float:
-    """Share of the directed edges that join two images of one class."""
-    return round(float((labels[graph.neighbors] == labels[:, None])[graph.weights > 0].mean()), 4)
 
 
 def _layouts(positions: Sequence[np.ndarray], layers: int, n: int, beside: np.ndarray | None = None) -> np.ndarray:
@@ -131,13 +131,6 @@ def _layouts(positions: Sequence[np.ndarray], layers: int, n: int, beside: np.nd
         fit = beside[i] if beside is not None else places[i - 1] if i else place
         places[i] = place @ orthogonal_procrustes(place, fit)[0]
     return places
-
-
-def _to_unit_square(places: np.ndarray) -> np.ndarray:
-    """Each layout as large as the unit square allows, without stretching it."""
-    low, high = places.min(-2, keepdims=True), places.max(-2, keepdims=True)
-    span = (high - low).max(-1, keepdims=True)
-    return (places - (low + high) / 2) / np.where(span > 0, span, 1) + 0.5
 
 
 def _sheet(x: np.ndarray) -> str:

@@ -63,8 +63,7 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
         ax.scatter(*xy[groups == c].T, **mark, zorder=2)
     for i, place in enumerate(xy):
         ax.text(*place, str(i), ha="center", va="center", color="white" if groups[i] % 6 == 0 else "black", fontsize=8, zorder=3)
-    ax.set_aspect("equal")
-    ax.margins(0.1)
+    ax.set(aspect="equal", xmargin=0.1, ymargin=0.1)
     setting = {"graph": start, "edges": "", "groups": "", "from": "", "to": ""}
     return Widget("graph-lab", __file__, {"presets": presets}, setting, words, figure)
 

@@ -22,12 +22,13 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
     the attack. Records of other experiments are passed over.
     """
     found, words = {}, {CLEAN: "none: clean images", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    words |= {"keras": "Keras’s", "torchvision": "torchvision’s"}
     for r in results:
         if r.experiment not in ("curves", "attack", "training"):
             continue
-        series, order = (_training if r.experiment == "training" else _curves)(r)
+        series, told, order = _series(r)
         model = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", series["model"])]
-        words |= {series[part]: proper(series[part]) for part in ("model", "dataset")} | series.pop("words")
+        words |= {series[part]: proper(series[part]) for part in ("model", "dataset")} | told
         key = tuple(series[part] for part in PARTS)
         if series["attack"] != CLEAN and key in found:
             continue  # the usual strength, which a sweep over strengths has measured again
@@ -38,49 +39,36 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
     return [series for _, series in sorted(found.values(), key=lambda each: each[0])], words
 
 
-def _curves(result: Result) -> tuple[dict, tuple]:
-    """A record of curves over N and k, of clean or attacked images."""
-    settings, coords = result.settings, result.coords
+def _series(result: Result) -> tuple[dict, dict[str, str], tuple]:
+    """The series of a record, words of its parts, and its place in a menu."""
+    settings, coords, evidence = result.settings, result.coords, result.evidence
 
     def ordered(name: str) -> np.ndarray:
-        """(draws, N, k, L); attacked images are drawn once."""
+        """(draws, ...): attacked images are drawn once, and so are those of a training run."""
         dims, q = result.values[name]["dims"], result[name]
-        q = q.transpose([dims.index(dim) for dim in ("draw", "n", "k", "layer") if dim in dims])
+        q = q.transpose([dims.index(dim) for dim in ("draw", "n", "k", "epoch", "layer") if dim in dims])
         return q if "draw" in dims else q[None]
 
     readings = {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords}
-    accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
-    key, words, place = _attack(result)
-    series = _recorded(result, settings.get("weights", "trained"), accuracy, key) | {
-        "n": coords["n"], "k": coords["k"], "epochs": [], "layers": coords["layer"], "readings": readings,
-    }  # fmt: skip
-    if "clean" in result.values:
-        series["clean"] = pack(ordered("clean").mean(0))
-    names = {key: words, "keras": "Keras’s", "torchvision": "torchvision’s"}
+    if result.experiment == "training":
+        weights, attack, place = f"training, {len(coords['epoch'])} epochs", CLEAN, ()
+        words, accuracy = {weights: f"in {weights}"}, np.round(result["test_accuracy"], 2).tolist()
+    else:
+        weights, (attack, told, place) = settings.get("weights", "trained"), _attack(result)
+        words, accuracy = {attack: told}, [float(result["accuracy"])] if "accuracy" in result.values else []
     if settings["dataset"] == "imagenet":
-        images = result.evidence.get("images")
-        names["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
-    return series | spread(ordered("q")) | {"words": names}, place
-
-
-def _training(result: Result) -> tuple[dict, tuple]:
-    """The curves after each epoch of a training run."""
-    settings, coords = result.settings, result.coords
-    epochs = f"training, {len(coords['epoch'])} epochs"
-    series = _recorded(result, epochs, np.round(result["test_accuracy"], 2).tolist(), CLEAN) | {
-        "n": [settings["n"]], "k": [settings["k"]], "epochs": coords["epoch"], "layers": coords["layer"],
-        "readings": {"conv": list(range(len(coords["layer"])))},
-    }  # fmt: skip
-    return series | spread(result["q"][None]) | {"words": {epochs: f"in {epochs}"}}, ()
-
-
-def _recorded(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
-    settings, evidence = result.settings, result.evidence
-    parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
-    parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
-    parts += [f"seed {settings['seed']}"] if "seed" in settings else []
+        images = evidence.get("images")
+        words["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
+    about = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
+    about += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    about += [f"seed {settings['seed']}"] if "seed" in settings else []
     which = {"model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack}
-    return head(which, evidence["date"], evidence["device"], accuracy, ", ".join(parts))
+    series = head(which, evidence["date"], evidence["device"], accuracy, ", ".join(about)) | {
+        "n": coords.get("n") or [settings["n"]], "k": coords.get("k") or [settings["k"]], "epochs": coords.get("epoch", []),
+        "layers": coords["layer"], "readings": readings or {"conv": list(range(len(coords["layer"])))},
+    }  # fmt: skip
+    series |= {"clean": pack(ordered("clean").mean(0))} if "clean" in result.values else {}
+    return series | spread(ordered("q")), words, place
 
 
 def head(which: dict[str, str], date: str, device, accuracy: list[float], about: str = "", *, computed: bool = False) -> dict:
