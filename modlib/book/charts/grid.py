@@ -1,7 +1,5 @@
 """Fig. 4 as a grid of small charts with controls, which answer on a static page, without a kernel."""
 
-from collections.abc import Sequence
-
 import altair as alt
 import numpy as np
 
@@ -27,7 +25,15 @@ def curves_grid(records: Records) -> alt.LayerChart:
     grid is as wide as its place.
     """
     names = recorded_networks(records)
-    panels = _grid_panels(names, records)
+    printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
+    panels = [
+        {  # x0 and y0 are where the Q = 0 of its first layer lies
+            "network": proper(model), "dataset": proper(dataset), "x0": column + 0.04, "y0": (len(names) - 1 - row) * PITCH,
+            "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
+            **{w: _packed(records.best("curves", model, dataset, weights=w)) for w in WEIGHTS},
+        }
+        for row, model in enumerate(names) for column, dataset in enumerate(DATASETS)
+    ]  # fmt: skip
     series = [panel[weights] for panel in panels for weights in WEIGHTS if panel[weights]]
     ns, ks = (sorted({value for each in series for value in each[key]} or {typical}) for key, typical in SETTING.items())
     ends = {w: {at: [[_ends(panels, w, at, n, k) for k in ks] for n in ns] for at in READINGS} for w in WEIGHTS}
@@ -58,19 +64,6 @@ def curves_grid(records: Records) -> alt.LayerChart:
             "columns": [[proper(dataset)] + ["grey: ImageNet50"] * (dataset in OURS.values()) for dataset in DATASETS],
         },
     )  # fmt: skip
-
-
-def _grid_panels(names: Sequence[str], records: Records) -> list[dict]:
-    """What each panel shows; x0 and y0 are where its first layer's Q of 0 lies."""
-    printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
-    return [
-        {
-            "network": proper(model), "dataset": proper(dataset), "x0": column + 0.04, "y0": (len(names) - 1 - row) * PITCH,
-            "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
-            **{w: _packed(records.best("curves", model, dataset, weights=w)) for w in WEIGHTS},
-        }
-        for row, model in enumerate(names) for column, dataset in enumerate(DATASETS)
-    ]  # fmt: skip
 
 
 def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:

@@ -65,11 +65,8 @@ def layer_pairs(networks: Mapping[str, Layers]) -> alt.LayerChart:
     Raises:
         ValueError: without a network.
 
-    >>> from modlib.book.words import proper
     >>> from modlib.results import FOLDER
-    >>> networks = recorded_layers(Records.read(FOLDER))
-    >>> chart = layer_pairs({proper(model): layers for model, layers in networks.items()})
-    >>> chart.to_dict()["name"]
+    >>> layer_pairs(recorded_layers(Records.read(FOLDER))).to_dict()["name"]
     'pairs'
     """
     if not networks:
@@ -160,8 +157,8 @@ def _panels(depth: int) -> list[alt.Chart]:
     heat = cells.mark_rect().encode(**_BOX, color=color, tooltip=words).add_params(hover, pair)
     row = cells.transform_filter("!datum.panel && datum.i == a").transform_calculate(layer="layers[at][datum.j]")
     row = row.mark_rect(fillOpacity=0, stroke="white", strokeWidth=0.7, tooltip=None).encode(**_BOX).properties(name="row")
-    chosen = cells.transform_filter("datum.i == a && datum.j == b")
-    frame = chosen.mark_rect(fillOpacity=0, stroke=HERE, strokeWidth=3).encode(**_BOX)
+    frame = cells.transform_filter("datum.i == a && datum.j == b")
+    frame = frame.mark_rect(fillOpacity=0, stroke=HERE, strokeWidth=3).encode(**_BOX)
 
     # Where a stage ends, over each panel: a line across and one upwards.
     ends = _each(k="sequence(1, count)", before="slice(stage[at], 0, -1)", after="slice(stage[at], 1)")

@@ -11,7 +11,7 @@ from torch import nn
 from modlib._checks import unknown
 from modlib._tensors import place
 from modlib.book.widgets.base import Widget, still, unpack
-from modlib.book.widgets.series import CLEAN, PARTS, head, printed_curves, series_of, spread
+from modlib.book.widgets.series import CLEAN, PARTS, new_series, printed_curves, series_of
 from modlib.data import Images, load_images
 from modlib.data.datasets import SPLITS
 from modlib.graph import dynamic_graph
@@ -169,7 +169,7 @@ def _first_curve(model: nn.Module, images: Images) -> dict:
 
 
 def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: list[np.ndarray], device) -> dict:
-    return head(which, datetime.now(UTC).isoformat(timespec="seconds"), device, [], computed=True) | {
-        "n": [n], "k": list(LIVE_K[: len(draws[0])]), "epochs": [], "layers": list(layers),
-        "readings": {reading: list(range(len(layers)))},
-    } | spread(np.array(draws))  # fmt: skip
+    return new_series(
+        which, np.array(draws), datetime.now(UTC).isoformat(timespec="seconds"), device, computed=True, n=[n],
+        k=list(LIVE_K[: len(draws[0])]), layers=list(layers), readings={reading: list(range(len(layers)))},
+    )  # fmt: skip

@@ -68,7 +68,13 @@ def explore_graph(
             raise ValueError("attacked images must have the labels of the clean ones, in the same order")
         sides.append((other, other_images))
         layouts.append(_layouts(other_positions, len(graph), n, layouts[0]))
-    places, guesses = np.array(layouts), _predictions(predicted, len(sides), n, names)
+    guesses = [None] * len(sides) if predicted is None else np.atleast_2d(predicted)
+    if predicted is not None and (
+        guesses.shape != (len(sides), n) or guesses.dtype.kind not in "iu" or not np.isin(guesses, np.arange(names)).all()
+    ):
+        twice = ", before and after the attack" if attacked else ""
+        raise ValueError(f"predicted must be a class, 0..{names - 1}, for each of {n} images{twice}")
+    places = np.array(layouts)
     low, high = places.min(-2, keepdims=True), places.max(-2, keepdims=True)
     span = (high - low).max(-1, keepdims=True)  # each layout fills the unit square, unstretched
     at = (places - (low + high) / 2) / np.where(span > 0, span, 1) + 0.5
@@ -89,17 +95,6 @@ def explore_graph(
     ax.add_collection(LineCollection(xy[pairs], linewidths=0.4, colors="0.6"))
     ax.scatter(*xy.T, c=[CLASS_COLORS[c % len(CLASS_COLORS)] for c in labels], s=9, zorder=2)
     return Widget("graph-explorer", __file__, data, setting, words, figure)
-
-
-def _predictions(predicted, versions: int, n: int, classes: int) -> Sequence[np.ndarray | None]:
-    """(versions, N) predicted classes, where there are any."""
-    if predicted is None:
-        return [None] * versions
-    guesses = np.atleast_2d(predicted)
-    if guesses.shape != (versions, n) or guesses.dtype.kind not in "iu" or guesses.min() < 0 or guesses.max() >= classes:
-        twice = ", before and after the attack" if versions > 1 else ""
-        raise ValueError(f"predicted must be a class, 0..{classes - 1}, for each of {n} images{twice}")
-    return guesses
 
 
 def _version(graph: DynamicGraph, images: Images, labels, places: np.ndarray, guess, classes: int) -> dict:

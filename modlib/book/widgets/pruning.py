@@ -85,10 +85,15 @@ def _recorded(record: Result, measured: pd.DataFrame) -> dict:
         network = _network(build_model(s["model"], s["dataset"]), curve, SIZES[s["dataset"]].size)
     network["whole"]["accuracy"] = float(record["accuracy"])
     network["whole"]["tuned"] = rows[rows["count"] == 0][["tune_epochs", "pruned"]].round(2).values.tolist()
-    return network | {
-        "title": proper(f"{s['model']} on {s['dataset']}"), "about": f"Whole network: {training}", "n": curve.n,
-        "variants": [_variant(row, curve.layers.index) for _, row in rows[rows["count"] > 0].iterrows()],
-    }  # fmt: skip
+    network["variants"] = []
+    for _, row in rows[rows["count"] > 0].iterrows():
+        numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
+        network["variants"].append(numbers | {
+            "title": chosen(row), "removed": sorted(map(curve.layers.index, row["removed"])),
+            "start": "" if row["start"] == "scratch" else STARTS[row["start"]],
+            "tune_epochs": int(row["tune_epochs"]), "q": np.round(row["q"], 4).tolist(),
+        })  # fmt: skip
+    return network | {"title": proper(f"{s['model']} on {s['dataset']}"), "about": f"Whole network: {training}", "n": curve.n}
 
 
 @cache  # costs of 27 networks take seconds
@@ -116,12 +121,4 @@ def _network(model: torch.nn.Module, curve, size: int) -> dict:
         "plans": [
             {"tol": tol, "remove": [*map(curve.layers.index, plan.remove)], "verdicts": [*map(words.index, plan.verdicts)]}
             for tol, plan in plans.items()],
-    }  # fmt: skip
-
-
-def _variant(row: pd.Series, place) -> dict:
-    numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
-    return numbers | {
-        "title": chosen(row), "removed": sorted(map(place, row["removed"])), "tune_epochs": int(row["tune_epochs"]),
-        "start": "" if row["start"] == "scratch" else STARTS[row["start"]], "q": np.round(row["q"], 4).tolist(),
     }  # fmt: skip

@@ -63,18 +63,20 @@ def _series(result: Result) -> tuple[dict, dict[str, str], tuple]:
     about += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
     about += [f"seed {settings['seed']}"] if "seed" in settings else []
     which = {"model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack}
-    series = head(which, evidence["date"], evidence["device"], accuracy, ", ".join(about)) | {
-        "n": coords.get("n") or [settings["n"]], "k": coords.get("k") or [settings["k"]], "epochs": coords.get("epoch", []),
-        "layers": coords["layer"], "readings": readings or {"conv": list(range(len(coords["layer"])))},
-    }  # fmt: skip
-    series |= {"clean": pack(ordered("clean").mean(0))} if "clean" in result.values else {}
-    return series | spread(ordered("q")), words, place
+    series = new_series(
+        which, ordered("q"), evidence["date"], evidence["device"], n=coords.get("n") or [settings["n"]],
+        k=coords.get("k") or [settings["k"]], epochs=coords.get("epoch", []), layers=coords["layer"],
+        readings=readings or {"conv": list(range(len(coords["layer"])))}, accuracy=accuracy, about=", ".join(about),
+    )  # fmt: skip
+    return series | ({"clean": pack(ordered("clean").mean(0))} if "clean" in result.values else {}), words, place
 
 
-def head(which: dict[str, str], date: str, device, accuracy: list[float], about: str = "", *, computed: bool = False) -> dict:
-    """What a series tells of itself beside its curves; ``which`` holds its PARTS."""
-    told = {"date": date, "device": str(device), "accuracy": accuracy, "about": about}
-    return which | told | {"computed": computed, "clean": ""}
+def new_series(which: dict[str, str], q: np.ndarray, date: str, device, **more) -> dict:
+    """A series by its PARTS and its (draws, ...) modularities; their spread in 255 steps up to its largest."""
+    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
+    step = max(float(std.max(initial=0)) / 255, 1e-5)
+    told = {"date": date, "device": str(device), "accuracy": [], "about": "", "computed": False, "clean": "", "epochs": []}
+    return which | told | more | {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
 
 
 def _attack(result: Result) -> tuple[str, str, tuple]:
@@ -92,13 +94,6 @@ def _attack(result: Result) -> tuple[str, str, tuple]:
     words += ", in pixels" if protocol == "pixels" else ", authors’ protocol"
     kinds = ("clip", *ATTACKS)
     return key, words, ([*PROTOCOLS].index(protocol), kinds.index(name) if name in kinds else len(kinds), eps)
-
-
-def spread(q: np.ndarray) -> dict:
-    """Mean and spread over the first axis, the draws; the spread in 255 steps up to its largest."""
-    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
-    step = max(float(std.max(initial=0)) / 255, 1e-5)
-    return {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
 
 
 def printed_curves() -> dict[str, dict]:
