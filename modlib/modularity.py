@@ -75,8 +75,8 @@ def check_labels(labels, n: int) -> np.ndarray:
     return np.unique(y, return_inverse=True)[1] if y.max() >= max(n, IDS) else y.astype(np.int64)
 
 
-def edges(graph, as_given: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Source, target and float64 weight of every directed edge, up to a common factor or as given, and the number of nodes."""
+def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Source, target and float64 weight, up to a common factor, of every directed edge; and the number of nodes."""
     if isinstance(graph, KnnGraph):
         return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), graph.weights.ravel().astype(float), graph.n
     if type(graph).__module__.startswith("networkx."):
@@ -94,5 +94,4 @@ def edges(graph, as_given: bool = False) -> tuple[np.ndarray, np.ndarray, np.nda
     if abs(a - a.T).max() > 1e-9 * a.data.max(initial=0):
         raise ValueError("graph must be symmetric; for a directed adjacency D pass (D + D.T) / 2")
     # Q does not see a common factor; a power of two, exact, keeps sums of the largest floats finite.
-    weight = a.data if as_given else np.ldexp(a.data, -np.frexp(a.data.max(initial=0))[1])
-    return a.row, a.col, weight, a.shape[0]
+    return a.row, a.col, np.ldexp(a.data, -np.frexp(a.data.max(initial=0))[1]), a.shape[0]

@@ -273,7 +273,7 @@ def test_resnet50_is_measured_with_the_weights_of_each_source_and_they_stay_apar
     (("fig4", []), r"models must be a list of one or more names; got \[\]. Leave it out for all"),
     (("fig4", None, []), "datasets must be a list"),
     (("fig4", None, None, []), "variants of fig4 must be a list"),
-    (("all", ["vgg11"]), "figure='all' has its own models, datasets, recipes and seeds: leave them out"),
+    (("all", ["vgg11"]), "figure='all' has its own models, datasets, recipes, seeds and weights: leave them out"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_sentence_at_the_call(arguments, says):
     with pytest.raises(ValueError, match=says):
