@@ -282,6 +282,9 @@ def _open(model: str, dataset: str, weights: Path | None, size: int | None, **wh
 
 def main() -> None:
     """Run a command; a foreseen error is one sentence on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # what cannot show a block shows a question mark, and the work is kept
     try:
         app()
     except (ValueError, OSError, MemoryError, ArithmeticError) as error:

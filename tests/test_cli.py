@@ -1,6 +1,7 @@
 """The command line: what it writes is true, what it cannot do is one sentence and a non-zero exit."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -274,3 +275,10 @@ def test_data_says_where_it_put_them(modlib_, monkeypatch, tmp_path):
     assert out.split() == [str(tmp_path / "cache" / f"cifar100-{split}.safetensors") for split in ("train", "test")]
     with safe_open(tmp_path / "cache" / "cifar100-test.safetensors", "np") as file:
         assert json.loads(file.metadata()["classes"]) == list("abcd")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_an_output_that_cannot_show_blocks_loses_nothing(tmp_path, encoding):
+    command = [sys.executable, "-m", "modlib", "curve", "resnet20", "--n", "40", "--layers", "conv1", "--json", tmp_path / "c.json"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and (tmp_path / "c.json").exists(), done.stderr

@@ -67,7 +67,7 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
         x: (N, 3, H, W) images, or whatever else :func:`modlib.iter_features` takes.
         k: neighbours of each node.
         layers: names of modules; by default :func:`modlib.layer_names` of the model.
-        **options: those of :func:`modlib.knn_graph` (``sketch``, ``seed``, ``dead``), of :func:`modlib.iter_features`
+        **options: those of :func:`modlib.knn_graph` (``sketch``, ``search``, ``seed``, ``dead``), of :func:`modlib.iter_features`
             (``batch_size``, ``storage``, ``output``, ``reduce``, ``forward``, ``progress``), and these two:
         memory: bytes, or a size such as ``"5GiB"``, for features and search together; by default half of what is free
             for the features. A layer that it does not hold goes to a temporary file (in ``$TMPDIR``).
@@ -93,6 +93,7 @@ def iter_graphs(
     layers: Sequence[str] | None = None,
     *,
     sketch: int | None = None,
+    search: str = "exact",
     seed: int = 0,
     dead: str = "refuse",
     memory: int | str | None = None,
@@ -126,7 +127,7 @@ def iter_graphs(
                 f"memory={given:,} bytes does not hold a panel of similarities between {n:,} samples, "
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
-    how = {"sketch": sketch, "seed": seed, "dead": dead}
+    how = {"sketch": sketch, "search": search, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
     read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
     kept = _resumable.Work(as_path("resume", resume), fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None

@@ -9,7 +9,7 @@ import torch
 
 from modlib._checks import unknown, whole_number
 from modlib._tensors import as_tensor
-from modlib.graph.neighbours import nearest, sketched
+from modlib.graph.neighbours import descend, nearest, sketched
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,9 @@ class KnnGraph:
         return ((d + d.T) / 2).tocsr()
 
 
-def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0, dead: str = "refuse") -> KnnGraph:
+def knn_graph(
+    features, k: int = 3, *, sketch: int | None = None, search: str = "exact", seed: int = 0, dead: str = "refuse"
+) -> KnnGraph:
     """The cosine k-NN graph of N feature vectors (Eq. 3).
 
     Each node points to its k most similar others, itself excluded; the weight of the edge is the cosine similarity
@@ -90,7 +92,9 @@ def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0,
             estimated, with a standard deviation of about (1 - r^2) / sqrt(sketch). It takes one gathered addition a
             feature, about as long as a hundred multiply-adds, and saves N/2 (1 - sketch/M) multiply-adds a feature: it
             pays from N of a few hundred where M is several times the sketch.
-        seed: of the sketch.
+        search: ``"exact"``, whose time grows with N^2 M; or ``"pynndescent"``, which finds most of the nearest
+            neighbours in time nearly proportional to N M, for N beyond 100,000 (on the CPU; needs that package).
+        seed: of the sketch and of pynndescent.
         dead: what becomes of samples whose features are all zero, as behind a dead ReLU: ``"refuse"`` them, or
             ``"isolate"`` them: they are similar to nothing, so they have no edges.
 
@@ -99,24 +103,25 @@ def knn_graph(features, k: int = 3, *, sketch: int | None = None, seed: int = 0,
 
     Raises:
         ValueError: if ``features`` is not a matrix of at least two rows, holds NaN or infinity or (but for ``"isolate"``) a
-            row of zeros, or ``k`` is out of range.
+            row of zeros, or ``k`` is out of range; for an unknown search.
 
     >>> knn_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], k=1).neighbors.tolist()
     [[1], [0], [1]]
     """
-    return knn_graphs(features, k, None, sketch=sketch, seed=seed, dead=dead)[0]
+    return knn_graphs(features, k, None, sketch=sketch, search=search, seed=seed, dead=dead)[0]
 
 
 @torch.no_grad()
 def knn_graphs(
-    features, k: int, samples: Sequence | None, *, sketch: int | None = None, seed: int = 0, dead: str = "refuse"
-) -> list[KnnGraph]:
+    features, k: int, samples: Sequence | None, *, sketch: int | None = None, search: str = "exact", seed: int = 0,
+    dead: str = "refuse",
+) -> list[KnnGraph]:  # fmt: skip
     """The graphs of several samples of the same feature vectors, which may overlap.
 
     Where they overlap much, as draws and nested samples do, all pairs of vectors are multiplied once for all of them.
 
     Args:
-        features, k, sketch, seed, dead: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
+        features, k, sketch, search, seed, dead: of :func:`modlib.knn_graph`; features in float16 are stored as they are and
             multiplied in float32.
         samples: indices of feature vectors, an array of rising integers each; None is one sample of all.
 
@@ -135,6 +140,8 @@ def knn_graphs(
         raise ValueError("features must be real numbers; got complex ones. Give their parts: torch.view_as_real(x).flatten(1)")
     if dead not in ("refuse", "isolate"):
         raise unknown("treatment of dead samples (dead)", dead, ["refuse", "isolate"])
+    if search not in ("exact", "pynndescent"):
+        raise unknown("search", search, ["exact", "pynndescent"])
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     samples = check_samples(samples, len(x))
@@ -146,7 +153,8 @@ def knn_graphs(
     zero = ~(x != 0).any(1) if dead == "isolate" else x.new_zeros(len(x), dtype=torch.bool)
     if zero.any():
         x = torch.cat([x, zero[:, None].to(x.dtype)], 1)  # a direction of their own, at right angles to all others
-    found = [(neighbors.cpu().numpy(), weights.clamp(0, 1).cpu().numpy()) for weights, neighbors in nearest(x, k, samples)]
+    found = nearest(x, k, samples) if search == "exact" else [descend(x[sample], k, seed) for sample in samples]
+    found = [(neighbors.cpu().numpy(), weights.clamp(0, 1).cpu().numpy()) for weights, neighbors in found]
     for (neighbors, weights), sample in zip(found, samples, strict=True):
         for i in np.flatnonzero(zero.cpu().numpy()[sample]):
             neighbors[i], weights[i] = np.delete(np.arange(min(k + 1, len(sample))), i if i <= k else k), 0
