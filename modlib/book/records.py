@@ -53,8 +53,7 @@ def recorded_strengths(records: Records, model: str) -> dict[str, dict[float, Re
     found = {}
     for name in SWEPT:
         of = {each / 255: _find(records, model, name, "pixels", each / 255) for each in STRENGTHS}
-        usual = _find(records, model, name, "pixels")
-        if usual:
+        if usual := _find(records, model, name, "pixels"):
             eps = usual.evidence["attack"]["eps"]
             of[eps] = of.get(eps) or usual
         found[name] = {eps: of[eps] for eps in sorted(of) if of[eps]}

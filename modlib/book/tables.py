@@ -24,9 +24,9 @@ def measured(records: Records) -> pd.DataFrame:
             return MISSING
         return f"{record['accuracy']:.1f} %, {record.settings['recipe']}, {record.settings['epochs']} epochs"
 
-    names = recorded_networks(records, weights="trained")
-    table = pd.DataFrame([[cell(m, d) for d in DATASETS] for m in names], index=[proper(m) for m in names])
-    return table.set_axis([proper(d) for d in DATASETS], axis=1)
+    models = recorded_networks(records, weights="trained")
+    cells = {proper(dataset): [cell(model, dataset) for model in models] for dataset in DATASETS}
+    return pd.DataFrame(cells, index=[proper(model) for model in models])
 
 
 def beside_paper(records: Records) -> pd.DataFrame:
@@ -168,9 +168,8 @@ def todo(records: Records, figure: str) -> str:
     needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
     whose = {"weights": _WEIGHTS[figure]} if figure in _WEIGHTS else {}
     done = len({*needed} & {_unit(r) for r in records.find(chosen.experiment, **whose)})
-    images = " --images FOLDER" * (figure == "fig5")
-    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results{images}"
-    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `{rest}`" * (done < len(needed))
+    rest = f"reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
+    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `python -m modlib {rest}`" * (done < len(needed))
 
 
 def _unit(record: Result) -> tuple[str, str, str] | None:
@@ -191,10 +190,8 @@ def imagenet_table(records: Records) -> pd.DataFrame:
     for name, record in recorded_imagenet(records).items():
         curve = record.curve()
         q = curve.mean
-        rows.append({
-            "network": name, "images": record.settings["images"], "N": curve.n, "first layer": f"{q[0]:.3f}",
-            "highest": f"{q.max():.3f} (layer {q.argmax() + 1})", "last layer": f"{q[-1]:.3f}",
-        })  # fmt: skip
+        highest = f"{q.max():.3f} (layer {q.argmax() + 1})"
+        rows.append([name, record.settings["images"], curve.n, f"{q[0]:.3f}", highest, f"{q[-1]:.3f}"])
     columns = ["network", "images", "N", "first layer", "highest", "last layer"]
     return pd.DataFrame(rows, columns=columns).set_index("network").rename_axis(None)
 
@@ -253,9 +250,7 @@ def evidence(records: Records) -> pd.DataFrame:
             continue
         how = [(_unit(record) or ("", "", ""))[2], s.get("weights"), s.get("recipe")]
         how += [f"{s['epochs']} epochs" if "epochs" in s else "", f"seed {s['seed']}" if "seed" in s else ""]
-        rows.append({
-            "record": record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else ""),
-            "settings": ", ".join(dict.fromkeys(filter(None, how))),
-            "device": e["device"], "date": e["date"][:10], "torch": e["torch"], "command": e["command"],
-        })  # fmt: skip
+        name = record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else "")
+        settings = ", ".join(dict.fromkeys(filter(None, how)))
+        rows.append([name, settings, e["device"], e["date"][:10], e["torch"], e["command"]])
     return pd.DataFrame(rows, columns=["record", "settings", "device", "date", "torch", "command"])

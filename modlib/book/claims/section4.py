@@ -106,10 +106,9 @@ Trainings = list[tuple[str, np.ndarray, np.ndarray]]  # network, Q (epochs, laye
 
 
 def their_trainings() -> Trainings:
-    def q(curves):
-        return np.array([values for name, values in curves.items() if name != "accuracy"]).T
-
-    return [(model, q(curves), np.array(curves["accuracy"])) for model, curves in paper_values("fig6b").items()]
+    curves = paper_values("fig6b")
+    accuracy = {model: np.array(of.pop("accuracy")) for model, of in curves.items()}
+    return [(model, np.array([*of.values()]).T, accuracy[model]) for model, of in curves.items()]
 
 
 def our_trainings(records: Records) -> Trainings:
