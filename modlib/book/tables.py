@@ -20,9 +20,8 @@ def measured(records: Records) -> pd.DataFrame:
 
     def cell(model, dataset):
         record = records.best("curves", model, dataset, weights="trained")
-        if not record:
-            return MISSING
-        return f"{record['accuracy']:.1f} %, {record.settings['recipe']}, {record.settings['epochs']} epochs"
+        s = record and record.settings
+        return f"{record['accuracy']:.1f} %, {s['recipe']}, {s['epochs']} epochs" if record else MISSING
 
     models = recorded_networks(records, weights="trained")
     cells = {proper(dataset): [cell(model, dataset) for model in models] for dataset in DATASETS}
@@ -78,21 +77,18 @@ def _pairs(records) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] 
             yield "fig6b", f"{model}/{name}", printed, record and (values[: FIGURES["fig6b"].epochs], record)
     for figure in ("fig7a_n", "fig7b_k"):
         for curve, printed in paper_values(figure).items():
-            model, setting = curve.split("/")
-            name, value = setting.split("=")
+            model, name, value = curve.replace("=", "/").split("/")
             yield figure, curve, printed, ours(model, "cifar10", **{name: int(value)})
     for curve, values in paper_values("fig9").items():
         name, dataset = curve.split("/")
         model, count = name.split("_")
-        where = {"criterion": "last", "count": int(count), "start": "inherited"}
-        record = records.best("pruning", model, OURS.get(dataset, dataset), **where)
+        record = records.best("pruning", model, OURS.get(dataset, dataset), criterion="last", count=int(count), start="inherited")
         yield "fig9", curve, values["q"], record and (record["q"].mean(0), record)
 
 
 def beside(records: Records, figure: str) -> tuple[pd.DataFrame, list[str]]:
     """The curves of a figure that stand beside one of ours, as a table; and the names of those that do not."""
-    rows = beside_paper(records)
-    rows = rows[rows["figure"] == figure]
+    rows = beside_paper(records).query("figure == @figure")
     missing = rows["ours"] == MISSING
     found = rows[~missing]
     along = "epoch" if figure == "fig6b" else "layer"
@@ -155,9 +151,6 @@ def _counted(verdicts: pd.Series) -> str:
     return ", ".join(f"{verdict} ({count} of {len(reached)})" for verdict, count in reached.value_counts().items()) or MISSING
 
 
-_WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
-
-
 def todo(records: Records, figure: str) -> str:
     """How much of what a figure needs is recorded, and the command that measures the rest; Markdown.
 
@@ -166,7 +159,7 @@ def todo(records: Records, figure: str) -> str:
     """
     chosen = FIGURES[figure]
     needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
-    whose = {"weights": _WEIGHTS[figure]} if figure in _WEIGHTS else {}
+    whose = {"fig4": {"weights": "trained"}, "a2": {"weights": "untrained"}}.get(figure, {})  # one kind of record for both
     done = len({*needed} & {_unit(r) for r in records.find(chosen.experiment, **whose)})
     rest = f"reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
     return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `python -m modlib {rest}`" * (done < len(needed))
@@ -207,8 +200,7 @@ def attack_table(records: Records, model: str) -> pd.DataFrame:
             row |= {"L2": f"{record['l2']:.2f}", "largest change": f"{record['linf']:.3f}"}
         ends = {"Q last, before": f"{clean[-1]:.3f}", "Q last, after": f"{attacked[-1]:.3f}"}
         rows.append(row | {"N": record.coords["n"][-1]} | ends)
-    columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change"]
-    columns += ["N", "Q last, before", "Q last, after"]
+    columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change", "N", "Q last, before", "Q last, after"]
     return pd.DataFrame(rows, columns=columns).fillna("").set_index("attack").rename_axis(None)
 
 

@@ -52,9 +52,8 @@ def attacked_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
         resume = campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz"
         found = _changed(campaign, network, images, left, resume, settings["attack"], **how)
         clean, attacked = images[found.index], found.images
-        distances = {name: float(np.median(getattr(found, name))) for name in ("l0", "l2", "linf")}
-        values = {name: ([], value) for name, value in {"success": found.success_rate, **distances}.items()}
-        values["seconds"] = ([], found.seconds)
+        values = {"success": ([], found.success_rate), "seconds": ([], found.seconds)}
+        values |= {name: ([], float(np.median(getattr(found, name)))) for name in ("l0", "l2", "linf")}
         evidence |= {"attack": found.settings, "implementation": found.implementation, "tried": len(found.before)}
     n = sorted({each for each in (*campaign.scale.n, LARGEST) if each <= min(LARGEST, len(attacked))}) or [len(attacked)]
 

@@ -44,8 +44,7 @@ def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     if campaign.weights:
         whose = SOURCES[campaign.weights]
         network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
-        published = whose.files[unit.model, unit.dataset]._asdict()
-        known = {"stored": whose.about, "licence": whose.licence, "published": published}
+        known = {"stored": whose.about, "licence": whose.licence, "published": whose.files[unit.model, unit.dataset]._asdict()}
     else:
         network, _, weights = campaign.trained(unit, left)
         known = {"stored": weights}

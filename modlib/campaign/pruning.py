@@ -24,7 +24,6 @@ from modlib.zoo import load_model
 def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network, _, weights = campaign.trained(unit, left)
     sample = campaign.test_images(unit.dataset)[:500]
-    layers = layer_names(network)
 
     def timed(function: Callable, *arguments, **options):
         start = time.monotonic()
@@ -36,7 +35,7 @@ def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
     pair = ["layer", "other"]
     values = {"q": (["layer"], curve.q), "cka": (pair, cka), "cka_minibatch": (pair, unbiased)}
     values["seconds"] = (["of"], [curve_seconds, cka_seconds, unbiased_seconds])
-    coords = {"layer": layers, "other": layers, "of": ["modularity", "cka", "cka_minibatch"]}
+    coords = {"layer": curve.layers, "other": curve.layers, "of": ["modularity", "cka", "cka_minibatch"]}
     return measurement("similarity", campaign.settings(unit), coords, values, campaign.device, n=len(sample), stored=weights)
 
 

@@ -106,9 +106,8 @@ def reproduce(
     number("max_minutes", 0 if max_minutes is None else max_minutes, 0)
     whole_number("batch_size", 1 if batch_size is None else batch_size, 1)
     jobs = whole_number("jobs", jobs, 1)
-    apart = () if scale == "full" else (scale,)
     many = jobs > 1 or backend is not None
-    runs, out = (Path(path, *apart) for path in (runs, out))
+    runs, out = (Path(path, "" if scale == "full" else scale) for path in (runs, out))
     room_for(runs), room_for(out)
     if many:  # workers stand in other folders, and their bars would run into each other
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()

@@ -16,8 +16,7 @@ THIN = tuple(THIN_RESNET)
 TIE = 0.02  # about twice the spread over draws of Q in the last layer
 ORDER = (("onepixel",), ("cw",), ("pgd", "localsearch", "jsma"), ("fgsm",))  # as the curves of Fig. 6a end, from the top
 SAID = {  # section, claim, and the rule by which it holds
-    "rise": ("4.1", "modularity roughly increases with depth",
-             "rank correlation of Q and layer > 0, p < 0.05, in every network"),
+    "rise": ("4.1", "modularity roughly increases with depth", "rank correlation of Q and layer > 0, p < 0.05, in every network"),
     "data": ("4.1", "plateaus vanish as the data get harder",
              "share of layers of the deeper half on a plateau: it falls with each dataset by more than one layer"),
     "lower": ("4.2", "adversarial curves peak lower",
@@ -119,8 +118,7 @@ def our_trainings(records: Records) -> Trainings:
 def training(trainings: Trainings) -> Iterator[tuple]:
     for model, q, accuracy in trainings:
         first, last = np.ptp(q[:, 0]), np.ptp(q[:, -1])
-        number = f"{first:.3f} and {last:.3f} over {len(q)} epochs"
-        yield *SAID["shallow"], model, number, HOLDS if first < last / 4 else FAILS
+        yield *SAID["shallow"], model, f"{first:.3f} and {last:.3f} over {len(q)} epochs", HOLDS if first < last / 4 else FAILS
         test = stats.spearmanr(q[:, -1], accuracy, alternative="greater")
         yield *SAID["deep"], model, f"correlation {test.statistic:.2f}", by_p(test.statistic, test.pvalue)
 
