@@ -9,21 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from modlib.data import write_atomically
 
 Parts = dict[str, tuple[np.ndarray, ...]]  # name -> its arrays, such as layer -> (neighbours, weights)
 MAGIC = b"modlib's work, 2\n"
 ENTRY = struct.Struct("<QQ32s")  # before each part: bytes of its head and of its arrays, and the sha256 of both
-
-
-def fingerprint(model: nn.Module, x: torch.Tensor, **settings) -> str:
-    """A name for what decides the outcome: the network with its weights, the images, and the settings."""
-    digest = hashlib.sha256(f"{model}{sorted(settings.items())}{tuple(x.shape)}{x.dtype}".encode())
-    for tensor in (*model.parameters(), *model.buffers(), x):  # all buffers: a state_dict may lack some
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 class Work:
@@ -37,7 +28,7 @@ class Work:
 
     Args:
         path: the file.
-        key: the :func:`fingerprint` of the work.
+        key: names the work: :func:`modlib.models.identity.fingerprint`.
 
     Raises:
         ValueError: if the file is of another network, other images or other settings, or no such file, or damaged.

@@ -76,7 +76,7 @@ def check_labels(labels, n: int) -> np.ndarray:
 
 
 def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Source, target and float64 weight of every directed edge, and the number of nodes."""
+    """Source, target and float64 weight, up to a common factor, of every directed edge; and the number of nodes."""
     if isinstance(graph, KnnGraph):
         return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), graph.weights.ravel().astype(float), graph.n
     if type(graph).__module__.startswith("networkx."):

@@ -152,7 +152,7 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["prune", "resnet20", "--output", "."], "--output . is a folder"),
     (["reproduce", "fig4", "--models", ""], "unknown model ''. Known: vgg11"),
     (["reproduce", "fig4", "--datasets", "cifar10,"], "unknown dataset ''"),
-    (["reproduce", "all", "--seed", "1"], "figure='all' has its own models, datasets, recipes and seeds"),
+    (["reproduce", "all", "--seed", "1"], "figure='all' has its own models, datasets, recipes, seeds and weights"),
     (["reproduce", "fig4", "--out", "w.safetensors"], "nothing can be written to 'w.safetensors': Not a directory"),
     (["train", "resnet20", "--max-minutes", "-1"], "max_minutes must be a number of at least 0"),
     (["train", "resnet65"], "unknown model 'resnet65'"),

@@ -50,13 +50,13 @@ def test_the_default_is_the_book(monkeypatch):
 def test_another_value_is_refused_by_whatever_asks(at):
     at("large")
     for ask in (scale.scale, lambda: scale.choose(2, smoke=1), lambda: experiments.measure("fig4")):
-        with pytest.raises(ValueError, match="unknown MODLIB_SCALE 'large'.*Known: smoke, book, full"):
+        with pytest.raises(ValueError, match="unknown MODLIB_SCALE 'large'.*Known: smoke, book, gpu, full"):
             ask()
 
 
 def test_only_smoke_takes_fewer(at):
     sizes = {name: at(name) and scale.choose(500, smoke=100) for name in scale.SCALES}
-    assert sizes == {"smoke": 100, "book": 500, "full": 500}
+    assert sizes == {"smoke": 100, "book": 500, "gpu": 500, "full": 500}
 
 
 @pytest.mark.parametrize("name", ["smoke", "book"])
@@ -70,9 +70,16 @@ def test_full_measures_the_figures_of_the_page(at, calls, capsys):
     out = at("full")
     experiments.measure("fig4", "a2", models=["vgg11"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = {"models": ["vgg11"], "device": device, "runs": out.parent / "runs", "out": out, "shipped": False}
+    where = {"device": device, "runs": out.parent / "runs", "out": out}
+    options = {"models": ["vgg11"], **where, "shipped": False, "max_minutes": None}
     assert calls == [("fig4", options), ("a2", options)]
     assert capsys.readouterr().out.count("a step") == 2
+
+
+def test_on_a_free_gpu_a_chapter_measures_for_a_quarter_of_an_hour(at, calls):
+    at("gpu")
+    experiments.measure("fig4", "a2")
+    assert [14 < options["max_minutes"] <= 15 for _, options in calls] == [True, True]
 
 
 def test_full_shows_what_was_measured_here(at):

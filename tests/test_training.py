@@ -377,7 +377,7 @@ def test_accuracy_leaves_the_mode_and_takes_any_precision_and_memory_order(netwo
     assert network.training and network[4].training
     flipped = replace(images, x=pixels[:, ::-1][:, ::-1])
     assert accuracy(network, flipped) == expected == accuracy(network.double(), images)
-    with pytest.raises(ValueError, match="images must be one or more; got none"):
+    with pytest.raises(ValueError, match="images must be modlib.Images, one or more; got none"):
         accuracy(network, images[:0])
 
 

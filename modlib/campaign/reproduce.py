@@ -22,6 +22,8 @@ from modlib.scale import local_results
 from modlib.scale import scale as chosen_scale
 from modlib.training import RECIPES
 
+GPU_MINUTES = 15  # of one chapter on a free GPU
+
 
 @dataclass(frozen=True)
 class Step:
@@ -191,20 +193,23 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
 
 
 def measure(*figures: str, **which) -> Records:
-    """The records that a page shows: modlib's own and, with MODLIB_SCALE=full, those measured on this machine in their place.
+    """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, this machine's in their place.
 
-    With MODLIB_SCALE=full, what these figures show is measured first, into :func:`modlib.scale.local_results`, from training
-    runs in the folder ``runs`` beside it. What stopped goes on where it stopped, and nothing is measured twice.
+    With these scales, what these figures show is measured first, into :func:`modlib.scale.local_results`, from training runs in the
+    folder ``runs`` beside it: with ``full`` to the end, with ``gpu`` as much as fits in :data:`GPU_MINUTES`. What stopped goes on
+    where it stopped, and nothing is measured twice.
 
     Args:
         figures: keys of :data:`modlib.campaign.figures.FIGURES`.
         **which: ``models`` and ``datasets`` of :func:`reproduce`.
     """
-    if chosen_scale() != "full":
+    if chosen_scale() not in ("gpu", "full"):
         return Records.read(FOLDER)
     device, out = "cuda" if torch.cuda.is_available() else "cpu", local_results()
+    left = countdown(GPU_MINUTES if chosen_scale() == "gpu" else None)
     for figure in figures:
         print(f"{figure}: measuring on {device}, into {out.name}")
-        for step in reproduce(figure, **which, device=device, runs=out.parent / "runs", out=out, shipped=False):
+        how = {"device": device, "runs": out.parent / "runs", "out": out, "shipped": False, "max_minutes": left()}
+        for step in reproduce(figure, **which, **how):
             print(step, flush=True)
     return Records.read(FOLDER, out)

@@ -21,15 +21,19 @@ def choice(name: str, title: str, options: Sequence, value=None, labels: Sequenc
     return alt.param(name=name, value=options[0] if value is None else value, bind=bind)
 
 
-def tables_of(tables: dict) -> list[alt.Parameter]:
-    """Parameters without a control: numbers that expressions read."""
-    return [alt.param(name=name, value=table) for name, table in tables.items()]
+def finished(
+    chart: alt.LayerChart, name: str, height: int, title: str, description: str, *controls: alt.Parameter, tables: dict, say: str,
+    mark: str, columns: dict[str, str], now: dict[str, str] | None = None, most: dict[str, str] | None = None, size=alt.Undefined,
+) -> alt.LayerChart:
+    """A chart as wide as its place, with its controls, and with what the page does beside the picture.
 
-
-def told(say: str, mark: str, columns: dict[str, str], **more) -> dict:
-    """What the page does beside the picture: a sentence, and the numbers of a mark as a table, by columns and their titles.
-
-    ``most`` says of sliders up to where they lead now, by expressions.
+    ``title`` (of font ``size``), ``say`` (the sentence below), ``now`` and ``most`` (up to where sliders lead) are expressions,
+    which read ``tables``; the numbers of a ``mark`` are a table on the page, by ``columns`` and their titles.
     """
-    table = {"mark": mark, "columns": columns}
-    return {"say": say, "table": table, "embedOptions": {"renderer": "canvas"}} | more
+    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
+    told |= {"most": most} if most else {}
+    head = alt.Title(alt.expr(title), fontSize=size)
+    read = [alt.param(name=key, value=table) for key, table in tables.items()]
+    read += [alt.param(name=key, expr=expression) for key, expression in (now or {}).items()]
+    chart = chart.properties(name=name, width="container", height=height, title=head, description=description, usermeta=told)
+    return chart.add_params(*controls, *read)

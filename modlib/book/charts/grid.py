@@ -1,11 +1,9 @@
 """Fig. 4 as a grid of small charts with controls, which answer on a static page, without a kernel."""
 
-from collections.abc import Sequence
-
 import altair as alt
 import numpy as np
 
-from modlib.book.charts.base import INK, OUR_COLOR, PAPER, choice, tables_of, told
+from modlib.book.charts.base import INK, OUR_COLOR, PAPER, choice, finished
 from modlib.book.records import recorded_networks
 from modlib.book.words import proper
 from modlib.paper import DATASETS, OURS, paper_values
@@ -27,11 +25,17 @@ def curves_grid(records: Records) -> alt.LayerChart:
     grid is as wide as its place.
     """
     names = recorded_networks(records)
-    panels = _grid_panels(names, records)
+    printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
+    panels = [
+        {  # x0 and y0 are where the Q = 0 of its first layer lies
+            "network": proper(model), "dataset": proper(dataset), "x0": column + 0.04, "y0": (len(names) - 1 - row) * PITCH,
+            "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
+            **{w: _packed(records.best("curves", model, dataset, weights=w)) for w in WEIGHTS},
+        }
+        for row, model in enumerate(names) for column, dataset in enumerate(DATASETS)
+    ]  # fmt: skip
     series = [panel[weights] for panel in panels for weights in WEIGHTS if panel[weights]]
-    ns, ks = (
-        sorted({value for each in series for value in each[key]} or {typical}) for key, typical in SETTING.items()
-    )
+    ns, ks = (sorted({value for each in series for value in each[key]} or {typical}) for key, typical in SETTING.items())
     ends = {w: {at: [[_ends(panels, w, at, n, k) for k in ks] for n in ns] for at in READINGS} for w in WEIGHTS}
     shown = "ends[weights][reading][indexof(ns, n)][indexof(ks, k)]"
     title = (
@@ -45,110 +49,63 @@ def curves_grid(records: Records) -> alt.LayerChart:
         f" + ({BESIDE} ? (n == 500 && k == 3 ? '' : ' The paper’s curves stay at its own N and k.') : ' The paper’s curves are of"
         " trained networks and of the layers as in its figures: they are not drawn here.')"
     )
-    columns = {"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"}
-    heads = [[proper(dataset)] + ["grey: ImageNet50"] * (dataset in OURS.values()) for dataset in DATASETS]
-    return (
-        _grid_layers(panels, len(names))
-        .properties(
-            name="grid",
-            width="container",
-            height=76 * len(names),
-            title=alt.Title(alt.expr(title), fontSize=11),
-            description=f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over "
-            "layers: recorded as a solid line with its spread, the paper's in grey and dashed. Controls choose N, k, the "
-            "layers, and trained or untrained networks.",
-            usermeta=told(say, "measured", columns),
-        )
-        .add_params(
-            choice("weights", "networks ", WEIGHTS),
-            choice("reading", "layers ", READINGS, labels=["as in the figures (conv)", "after the ReLU (relu)"]),
-            *(
-                choice(key, f"{key.upper() if key == 'n' else key} ", values, typical if typical in values else values[0])
-                for (key, typical), values in zip(SETTING.items(), (ns, ks), strict=True)
-            ),
-            *tables_of({"ns": ns, "ks": ks, "ends": ends, "columns": heads}),
-        )
-    )
-
-
-def _grid_panels(names: Sequence[str], records: Records) -> list[dict]:
-    """What each panel shows; x0 and y0 are where its first layer's Q of 0 lies."""
-    printed, fig4 = {ours: paper for paper, ours in OURS.items()}, paper_values("fig4")
-    panels = []
-    for row, model in enumerate(names):
-        for column, dataset in enumerate(DATASETS):
-            found = {w: records.best("curves", model, dataset, weights=w) for w in WEIGHTS}
-            panels.append({
-                "network": proper(model),
-                "dataset": proper(dataset),
-                "x0": column + 0.04,
-                "y0": (len(names) - 1 - row) * PITCH,
-                "paper": fig4.get(f"{model}/{printed.get(dataset, dataset)}", []),
-                **{weights: record and _packed(record) for weights, record in found.items()},
-            })  # fmt: skip
-    return panels
+    layers = ["as in the figures (conv)", "after the ReLU (relu)"]
+    menus = [choice("weights", "networks ", WEIGHTS), choice("reading", "layers ", READINGS, labels=layers)]
+    for (key, typical), name, values in zip(SETTING.items(), ("N ", "k "), (ns, ks), strict=True):
+        menus.append(choice(key, name, values, typical if typical in values else values[0]))
+    return finished(
+        _grid_layers(panels, len(names)), "grid", 76 * len(names), title,
+        f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over layers: recorded as a solid "
+        "line with its spread, the paper's in grey and dashed. Controls choose N, k, the layers, and trained or untrained "
+        "networks.", *menus, size=11, say=say, mark="measured",
+        columns={"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"},
+        tables={
+            "ns": ns, "ks": ks, "ends": ends,
+            "columns": [[proper(dataset)] + ["grey: ImageNet50"] * (dataset in OURS.values()) for dataset in DATASETS],
+        },
+    )  # fmt: skip
 
 
 def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     """Everything that the grid draws; a transform that depends on a control writes to a field of its own."""
-    base = (
-        alt.Chart(alt.Data(values=panels))
-        .transform_calculate(
-            series="datum[weights]", ni="datum.series ? indexof(datum.series.n, n) : -1",
-            ki="datum.series ? indexof(datum.series.k, k) : -1", found="datum.ni >= 0 && datum.ki >= 0",
-            count="datum.series ? length(datum.series[reading]) : 0",
-        )
+    base = alt.Chart(alt.Data(values=panels)).transform_calculate(
+        series="datum[weights]", ni="datum.series ? indexof(datum.series.n, n) : -1",
+        ki="datum.series ? indexof(datum.series.k, k) : -1", found="datum.ni >= 0 && datum.ki >= 0",
+        count="datum.series ? length(datum.series[reading]) : 0",
     )  # fmt: skip
 
     def across(count: str) -> str:
         return f"datum.x0 + 0.92 * (datum.depth - 1) / max(1, datum.{count} - 1)"
 
-    x = alt.X(
-        "x:Q",
-        title=None,
-        scale=alt.Scale(domain=[0, len(DATASETS)], nice=False),
-        axis=alt.Axis(
-            orient="top", values=[i + 0.5 for i in range(len(DATASETS))], labelExpr="columns[floor(datum.value)]",
-            labelFontWeight="bold", labelFontSize=11, labelPadding=18, labelLineHeight=12, labelOverlap=False, grid=False,
-            ticks=False, domain=False,
-        ),
+    top = alt.Axis(
+        orient="top", values=[i + 0.5 for i in range(len(DATASETS))], labelExpr="columns[floor(datum.value)]", domain=False,
+        labelFontWeight="bold", labelFontSize=11, labelPadding=18, labelLineHeight=12, labelOverlap=False, grid=False, ticks=False,
     )  # fmt: skip
-    y = alt.Y(
-        "y:Q",
-        title=None,
-        scale=alt.Scale(domain=[-0.08, rows * PITCH - 0.02], nice=False, zero=False),
-        axis=alt.Axis(
-            values=[row * PITCH + q for row in range(rows) for q in (0, 0.5)], tickCount=3 * rows,
-            labelExpr=f"abs(datum.value % {PITCH} - 0.5) < 0.1 ? '0.5' : '0'",
-            labelOverlap=False, ticks=False, domain=False,
-        ),
+    side = alt.Axis(
+        values=[row * PITCH + q for row in range(rows) for q in (0, 0.5)], tickCount=3 * rows,
+        labelExpr=f"abs(datum.value % {PITCH} - 0.5) < 0.1 ? '0.5' : '0'", labelOverlap=False, ticks=False, domain=False,
     )  # fmt: skip
-    curve = alt.Color(
-        "curve:N",
-        scale=alt.Scale(domain=["ours", "paper"], range=[OUR_COLOR, PAPER["color"]]),
-        legend=alt.Legend(orient="bottom", title=None, symbolType="stroke", symbolStrokeWidth=3),
-    )
+    x = alt.X("x:Q", title=None, scale=alt.Scale(domain=[0, len(DATASETS)], nice=False), axis=top)
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(domain=[-0.08, rows * PITCH - 0.02], nice=False, zero=False), axis=side)
+    hues = alt.Scale(domain=["ours", "paper"], range=[OUR_COLOR, PAPER["color"]])
+    legend = alt.Legend(orient="bottom", title=None, symbolType="stroke", symbolStrokeWidth=3)
+    curve = alt.Color("curve:N", scale=hues, legend=legend)
     panel = ["network:N", "dataset:N"]
-
     at = "(datum.ni * length(datum.series.k) + datum.ki) * datum.series.layers + datum.layer"
-    ours = (
-        base.transform_filter("datum.found")
-        .transform_calculate(layer="datum.series[reading]", depth="sequence(1, datum.count + 1)")
-        .transform_flatten(["layer", "depth"])
-        .transform_calculate(
-            Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
-            x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
-        )
+    ours = base.transform_filter("datum.found").transform_calculate(
+        layer="datum.series[reading]", depth="sequence(1, datum.count + 1)",
+    ).transform_flatten(["layer", "depth"]).transform_calculate(
+        Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
+        x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
     )  # fmt: skip
     words = [*panel, alt.Tooltip("depth:Q", title="layer"), alt.Tooltip("Q:Q", format=".3f")]
     band = ours.mark_area(opacity=0.3, color=OUR_COLOR).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", detail=panel)
     line = ours.mark_line(strokeWidth=1.8).encode(x=x, y=y, detail=panel, color=curve)
-    printed = (
-        base.transform_filter(BESIDE)
-        .transform_calculate(layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)")
-        .transform_flatten(["paper", "depth"])
-        .transform_calculate(Q="datum.paper", x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'")
-    )
+    printed = base.transform_filter(BESIDE).transform_calculate(
+        layers="length(datum.paper)", depth="sequence(1, length(datum.paper) + 1)",
+    ).transform_flatten(["paper", "depth"]).transform_calculate(
+        Q="datum.paper", x=across("layers"), y="datum.y0 + datum.paper", curve="'paper'",
+    )  # fmt: skip
     dashed = printed.mark_line(strokeWidth=1.4, strokeDash=PAPER["strokeDash"]).encode(x=x, y=y, detail=panel, color=curve)
     # Larger than they look: a finger or a pointer finds them.
     theirs = printed.mark_circle(size=160, opacity=0).encode(x=x, y=y, tooltip=[alt.Tooltip("curve:N"), *words])
@@ -161,14 +118,15 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
 
     accuracy = "datum.series && isNumber(datum.series.accuracy) ? ' ' + format(datum.series.accuracy, '.1f') + ' %' : ''"
     label = text(1.08, f"datum.network + ({accuracy})", fontWeight="bold")
-    missing = "datum.series ? 'not at this N, k' : 'not measured'"
-    missing = text(0.87, missing, "!datum.found", fontStyle="italic")
+    missing = text(0.87, "datum.series ? 'not at this N, k' : 'not measured'", "!datum.found", fontStyle="italic")
     walls = base.transform_filter("datum.x0 > 1 && datum.y0 == 0").transform_calculate(x="floor(datum.x0)")
     return walls.mark_rule(color=INK, opacity=0.4).encode(x=x) + band + dashed + line + theirs + points + label + missing
 
 
-def _packed(record: Result) -> dict:
+def _packed(record: Result | None) -> dict | None:
     """Mean and spread over the draws, flat over N, k and layers; which layers each reading takes."""
+    if record is None:
+        return None
     coords, dims = record.coords, record.values["q"]["dims"]
     q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
     mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))

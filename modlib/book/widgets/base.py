@@ -45,10 +45,7 @@ def still(title: str, size: tuple[float, float] = (6.4, 3.6), *, q=None) -> tupl
     """A figure for where no script runs, and its axes: over layers for modularities ``q``, without any axis otherwise."""
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     ax = figure.subplots()
-    if q is None:
-        ax.set_axis_off()
-    else:
-        by_layer(ax).set_ylim(min(0, *q), 1)
+    ax.set_axis_off() if q is None else by_layer(ax).set_ylim(min(0, *q), 1)
     ax.set_title(title, fontsize=9, parse_math=False)  # a name that holds a $ is no formula
     return figure, ax
 
@@ -68,8 +65,7 @@ class Widget(anywidget.AnyWidget):
     setting = traitlets.Dict().tag(sync=True)
 
     def __init__(self, name: str, file: str, data: dict, setting: dict, words: str, still: Figure):
-        """``file`` is the Python file whose JavaScript lies beside it; ``words`` describe the figure, and ``still`` shows it, where
-        no script runs."""
+        """``words`` describe the figure and ``still`` shows it, where no script runs; beside ``file`` lies its JavaScript."""
         self._words, self._still = words, still
         super().__init__(name=name, data=data, setting=setting, _esm=script(file))
 
@@ -78,6 +74,5 @@ class Widget(anywidget.AnyWidget):
         forms = bundle[0] if isinstance(bundle, tuple) else bundle
         picture = io.BytesIO()
         FigureCanvasAgg(self._still).print_png(picture)
-        forms["text/plain"] = self._words
-        forms["image/png"] = base64.b64encode(picture.getvalue()).decode()
+        forms |= {"text/plain": self._words, "image/png": base64.b64encode(picture.getvalue()).decode()}
         return bundle

@@ -11,7 +11,7 @@ from torch import nn
 from modlib._checks import unknown
 from modlib._tensors import place
 from modlib.book.widgets.base import Widget, still, unpack
-from modlib.book.widgets.series import CLEAN, PARTS, printed_curves, series_of, spread
+from modlib.book.widgets.series import CLEAN, PARTS, new_series, printed_curves, series_of
 from modlib.data import Images, load_images
 from modlib.data.datasets import SPLITS
 from modlib.graph import dynamic_graph
@@ -50,20 +50,21 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
     series, words = series_of(Records.read(FOLDER) if results is None else results)
     own = None
     if isinstance(model, nn.Module):
-        own = (_copied(model), load_images("cifar10") if images is None else images)
+        try:  # whoever goes on using or training the model meets none of the explorer's doings
+            model = copy.deepcopy(model)
+        except Exception as error:
+            raise ValueError(f"model cannot be copied, and explore computes on a copy, in the background: {error}") from error
+        own = (model, load_images("cifar10") if images is None else images)
         series = [_first_curve(*own), *series]
     elif images is not None:
         raise ValueError("images are for a model of yours; give the model as well: explore(model, images)")
     if not series:
         raise ValueError("there is no recorded curve to show; give a model: explore(model)")
     names = [each["model"] for each in series]
-    start = names.index("resnet20") if "resnet20" in names else 0
-    if own or model:
-        wanted = OWN if own else model
-        if wanted not in names:
-            raise unknown("recorded network", model, names)
-        start = names.index(wanted)
-    return Explorer(series, words, series[start], own)
+    wanted = OWN if own else model or ("resnet20" if "resnet20" in names else names[0])
+    if wanted not in names:
+        raise unknown("recorded network", wanted, names)
+    return Explorer(series, words, series[names.index(wanted)], own)
 
 
 class Explorer(Widget):
@@ -73,12 +74,14 @@ class Explorer(Widget):
         self._own = own
         self._lock, self._wanted = threading.Lock(), 0  # the ticket of the request that is wanted now
         self._networks: dict[tuple, tuple[nn.Module, Images]] = {}
-        setting = {part: first[part] for part in PARTS} | {"n": _near(first["n"], 500), "k": _near(first["k"], 3)}
-        setting |= {"reading": "conv", "epoch": 0, "layer": 0, "kept": ""}
-        q = _shown(first, setting)
+        n, k = min(first["n"], key=lambda n: abs(n - 500)), min(first["k"], key=lambda k: abs(k - 3))
+        setting = {part: first[part] for part in PARTS} | {"n": n, "k": k, "reading": "conv", "epoch": 0, "layer": 0, "kept": ""}
+        shape = (len(first["n"]), len(first["k"]), max(1, len(first["epochs"])), len(first["layers"]))
+        mean = unpack(first["mean"]).reshape(shape)[first["n"].index(n), first["k"].index(k), -1]  # at its last epoch
+        q = mean[first["readings"]["conv"]]
         model, dataset, weights, attack = (words.get(first[part], first[part]) for part in PARTS)
-        title = f"{model} on {dataset}, {weights}{'' if first['attack'] == CLEAN else ', ' + attack}"
-        title = f"the {len(q)} layers of {title}, N = {setting['n']}, k = {setting['k']}"
+        attacked = "" if first["attack"] == CLEAN else f", {attack}"
+        title = f"the {len(q)} layers of {model} on {dataset}, {weights}{attacked}, N = {n}, k = {k}"
         told = f"Modularity over {title}: from {q[0]:.3f} in the first layer to {q[-1]:.3f} in the last."
         figure, ax = still(title, q=q)
         ax.plot(np.arange(1, len(q) + 1), q, "o-", color="#0072b2")
@@ -96,19 +99,12 @@ class Explorer(Widget):
 
     def _offer(self) -> dict:
         """What can be computed here: networks whose weights and images are at hand."""
-        known = {each["model"] for each in self.data["series"]} & {*MODELS}
         networks = [(each["name"], "trained") for each in registry() if each["dataset"] == "cifar10"]
-        networks += [(name, "untrained") for name in sorted(known)]
-        readings = {"conv": [], "relu": []}
-        series = [
-            {"model": name, "dataset": "cifar10", "weights": weights, "attack": CLEAN, "readings": readings}
-            for name, weights in networks
-        ]
-        most = SPLITS["cifar10"]["sample"]
+        networks += [(name, "untrained") for name in sorted({each["model"] for each in self.data["series"]} & {*MODELS})]
+        rest = {"dataset": "cifar10", "attack": CLEAN, "readings": {"conv": [], "relu": []}}
+        series, most = [{"model": name, "weights": weights} | rest for name, weights in networks], SPLITS["cifar10"]["sample"]
         if self._own:
-            series.insert(
-                0, {key: self.data["series"][0][key] for key in ("model", "dataset", "weights", "attack", "readings")}
-            )
+            series.insert(0, {key: self.data["series"][0][key] for key in (*PARTS, "readings")})
             most = max(most, len(self._own[1]))
         return {"series": series, "n": list(range(100, most + 1, 100)), "k": list(LIVE_K)}
 
@@ -123,12 +119,15 @@ class Explorer(Widget):
                 self.send({"kind": "error", "ticket": ticket, "words": f"Python could not compute this: {error}"})
 
     def _compute(self, ticket: int, model: str, dataset: str, weights: str, reading: str, n: int) -> None:
-        network, images = self._network(model, dataset, weights)
-        done: list[np.ndarray] = []
-        draws = min(DRAWS, len(images) // n)
+        key = (model, dataset, weights)
+        if model != OWN and key not in self._networks:
+            network = build_model(model, dataset, seed=0) if weights == "untrained" else load_model(model, dataset)
+            self._networks[key] = network, load_images(dataset)
+        network, images = self._own if model == OWN else self._networks[key]
+        which = {"model": model, "dataset": dataset, "weights": weights, "attack": CLEAN}
+        draws, done, steps = min(DRAWS, len(images) // n), [], 0
         if draws == 0:
             raise ValueError(f"N = {n} asks for more images than the {len(images)} there are")
-        steps = 0
 
         def count(*_):
             nonlocal steps
@@ -136,8 +135,7 @@ class Explorer(Widget):
                 raise _Cancelled
             steps += 1
             share = (len(done) + min(1, steps / (1 + -(-n // 250)))) / draws
-            words = f"Computing draw {len(done) + 1} of {draws}"
-            self.send({"kind": "progress", "ticket": ticket, "share": share, "words": words})
+            self.send({"kind": "progress", "ticket": ticket, "share": share, "words": f"Computing draw {len(done) + 1} of {draws}"})
 
         hook = network.register_forward_pre_hook(count)
         try:
@@ -145,66 +143,33 @@ class Explorer(Widget):
             for draw in range(draws):
                 steps = 0
                 done.append(_table(network, images[draw * n : (draw + 1) * n], layers))
-                which = {"model": model, "dataset": dataset, "weights": weights, "attack": CLEAN}
                 series = _computed(which, n, layers, reading, done, place(network)[0])
                 self.send({"kind": "series", "ticket": ticket, "series": series, "last": draw == draws - 1})
         finally:
             hook.remove()
 
-    def _network(self, model: str, dataset: str, weights: str) -> tuple[nn.Module, Images]:
-        if model == OWN:
-            return self._own
-        key = (model, dataset, weights)
-        if key not in self._networks:
-            network = build_model(model, dataset, seed=0) if weights == "untrained" else load_model(model, dataset)
-            self._networks[key] = network, load_images(dataset)
-        return self._networks[key]
-
 
 class _Cancelled(Exception):
-    pass
+    """The page has moved on."""
 
 
 def _table(network: nn.Module, images: Images, layers: Sequence[str]) -> np.ndarray:
     """(len(k), L) modularities of one draw, for each of LIVE_K that it allows."""
     k = [each for each in LIVE_K if each < len(images)]
-    graph = dynamic_graph(network, images.x, k[-1], layers)
-    y = check_labels(images.y, len(images))
+    graph, y = dynamic_graph(network, images.x, k[-1], layers), check_labels(images.y, len(images))
     return np.array([modularity(graph.nearest(each), y) for each in k])
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """The model as it is now: whoever goes on using or training it meets none of the explorer's doings."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise ValueError(f"model cannot be copied, and explore computes on a copy, in the background: {error}") from error
 
 
 def _first_curve(model: nn.Module, images: Images) -> dict:
     if len(images) < 2:
         raise ValueError(f"images must be two or more, to have neighbours; got {len(images)}")
-    layers = layer_names(model)
-    n = min(500, len(images))
+    n, layers = min(500, len(images)), layer_names(model)
     which = {"model": OWN, "dataset": images.name, "weights": "as given", "attack": CLEAN}
     return _computed(which, n, layers, "conv", [_table(model, images[:n], layers)], place(model)[0])
 
 
 def _computed(which: dict, n: int, layers: Sequence[str], reading: str, draws: list[np.ndarray], device) -> dict:
-    k = list(LIVE_K[: len(draws[0])])
-    return which | {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": str(device), "accuracy": [], "computed": True,
-        "about": "", "clean": "", "n": [n], "k": k, "epochs": [], "layers": list(layers),
-        "readings": {reading: list(range(len(layers)))},
-    } | spread(np.array(draws))  # fmt: skip
-
-
-def _near(values: Sequence[int], wanted: int) -> int:
-    return min(values, key=lambda value: abs(value - wanted))
-
-
-def _shown(series: dict, setting: dict) -> np.ndarray:
-    """The curve of a series at a setting, at its last epoch."""
-    shape = (len(series["n"]), len(series["k"]), max(1, len(series["epochs"])), len(series["layers"]))
-    mean = unpack(series["mean"]).reshape(shape)[series["n"].index(setting["n"]), series["k"].index(setting["k"]), -1]
-    return mean[series["readings"][setting["reading"]]]
+    return new_series(
+        which, np.array(draws), datetime.now(UTC).isoformat(timespec="seconds"), device, computed=True, n=[n],
+        k=list(LIVE_K[: len(draws[0])]), layers=list(layers), readings={reading: list(range(len(layers)))},
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from scipy.linalg import orthogonal_procrustes
 from modlib._checks import whole_number
 from modlib.book.widgets.base import Widget, pack, still
 from modlib.data import Images
-from modlib.graph import DynamicGraph, KnnGraph
+from modlib.graph import DynamicGraph
 from modlib.modularity import check_labels, modularity
 from modlib.plots import CLASS_COLORS
 
@@ -23,16 +23,9 @@ COLUMNS = 25  # thumbnails in a row of the sheet
 
 
 def explore_graph(
-    graph: DynamicGraph,
-    images: Images,
-    positions: Sequence[np.ndarray],
-    *,
-    layer: int = 0,
-    k: int = 3,
-    image: int = 0,
-    attacked: tuple[DynamicGraph, Images, Sequence[np.ndarray]] | None = None,
-    predicted=None,
-) -> Widget:
+    graph: DynamicGraph, images: Images, positions: Sequence[np.ndarray], *, layer: int = 0, k: int = 3, image: int = 0,
+    attacked: tuple[DynamicGraph, Images, Sequence[np.ndarray]] | None = None, predicted=None,
+) -> Widget:  # fmt: skip
     """The k-NN graph of every layer, with a slider for the layer, one for k and one for the image that is followed.
 
     Points are images, coloured by class, by predicted class or by the share of their neighbours that has their label; lines
@@ -63,35 +56,34 @@ def explore_graph(
     image = whole_number("image", image, 0, n - 1)
     if n > MOST_IMAGES:
         raise ValueError(f"graph has {n} nodes; at most {MOST_IMAGES} can be explored by hand. Take fewer images")
-    layouts = [_layouts(positions, len(graph), n)]
-    versions = {"clean": (graph, images)}
     least, names = labels.max() + 1, len(images.classes)
     if names < least:
         raise ValueError(f"images must name each class: label {labels.max()} needs {least} names; got {names}")
+    sides, layouts = [(graph, images)], [_layouts(positions, len(graph), n)]
     if attacked is not None:
         other, other_images, other_positions = attacked
         if other.layers != graph.layers or (other.graphs[0].n, other.graphs[0].k) != (n, reach):
             raise ValueError(f"attacked must begin with a graph of the same layers, {n} images and k={reach}")
         if not np.array_equal(other_images.y, images.y):
             raise ValueError("attacked images must have the labels of the clean ones, in the same order")
+        sides.append((other, other_images))
         layouts.append(_layouts(other_positions, len(graph), n, layouts[0]))
-        versions["attacked"] = other, other_images
-    at = _to_unit_square(np.array(layouts))
-    guesses = [None] * len(versions) if predicted is None else _predictions(predicted, len(versions), n, len(images.classes))
+    guesses = [None] * len(sides) if predicted is None else np.atleast_2d(predicted)
+    if predicted is not None and (
+        guesses.shape != (len(sides), n) or guesses.dtype.kind not in "iu" or not np.isin(guesses, np.arange(names)).all()
+    ):
+        twice = ", before and after the attack" if attacked else ""
+        raise ValueError(f"predicted must be a class, 0..{names - 1}, for each of {n} images{twice}")
+    places = np.array(layouts)
+    low, high = places.min(-2, keepdims=True), places.max(-2, keepdims=True)
+    span = (high - low).max(-1, keepdims=True)  # each layout fills the unit square, unstretched
+    at = (places - (low + high) / 2) / np.where(span > 0, span, 1) + 0.5
+    tables = [_version(*side, labels, *rest, names) for side, *rest in zip(sides, at, guesses, strict=True)]
     data = {
-        "n": n,
-        "k": reach,
-        "labels": labels.tolist(),
-        "classes": list(images.classes),
-        "colors": CLASS_COLORS,
-        "layers": list(graph.layers),
-        "columns": COLUMNS,
-        "versions": {
-            name: _version(*each, labels, place, len(images.classes), guess)
-            for (name, each), place, guess in zip(versions.items(), at, guesses, strict=True)
-        },
-    }
-    q = data["versions"]["clean"]["q"][layer][k - 1]
+        "n": n, "k": reach, "labels": labels.tolist(), "classes": list(images.classes), "colors": CLASS_COLORS,
+        "layers": list(graph.layers), "columns": COLUMNS, "versions": dict(zip(("clean", "attacked"), tables, strict=False)),
+    }  # fmt: skip
+    q = tables[0]["q"][layer][k - 1]
     words = (
         f"k-nearest-neighbour graph of {n} images in layer {layer + 1} of {len(graph)}, {graph.layers[layer]}, "
         f"k = {k}: points coloured by class, lines to the most similar images; modularity Q = {q:.3f}."
@@ -105,39 +97,21 @@ def explore_graph(
     return Widget("graph-explorer", __file__, data, setting, words, figure)
 
 
-def _predictions(predicted, versions: int, n: int, classes: int) -> np.ndarray:
-    """(versions, N) predicted classes."""
-    guesses = np.asarray(predicted)
-    guesses = guesses[None] if guesses.ndim == 1 else guesses
-    if guesses.shape != (versions, n) or guesses.dtype.kind not in "iu" or guesses.min() < 0 or guesses.max() >= classes:
-        twice = ", before and after the attack" if versions > 1 else ""
-        raise ValueError(f"predicted must be a class, 0..{classes - 1}, for each of {n} images{twice}")
-    return guesses
-
-
-def _version(graph: DynamicGraph, images: Images, labels, places: np.ndarray, classes: int, guess) -> dict:
+def _version(graph: DynamicGraph, images: Images, labels, places: np.ndarray, guess, classes: int) -> dict:
     """Tables of one set of images: (L, N, k) neighbours, (L, N, 2) places, (L, k) modularities, (L, k, C) terms."""
     snapshots = [[each.nearest(i + 1) for i in range(each.k)] for each in graph.graphs]
     terms = np.zeros((len(graph), graph.graphs[0].k, classes))
     terms[..., : labels.max() + 1] = [[modularity(g, labels, per_class=True) for g in row] for row in snapshots]
     near = np.array([np.where(each.weights > 0, each.neighbors, NO_EDGE) for each in graph.graphs])
+    edge = near != NO_EDGE  # of the directed edges to k neighbours, how many join two images of one class:
+    same = ((labels[np.where(edge, near, 0)] == labels[:, None]) & edge).sum(1).cumsum(1)
     known = guess is not None and guess.min() < guess.max()  # of one class alone, Q is not defined
     return {
-        "neighbours": pack(near, "<u2", 1),
-        "at": pack(places, "<u2", 1 / 65535),
-        "terms": pack(terms),
-        "q": terms.sum(2).round(4).tolist(),
-        "same": [[_same_class(g, labels) for g in row] for row in snapshots],
-        "sheet": _sheet(images.x),
-        "predicted": [] if guess is None else guess.tolist(),
+        "neighbours": pack(near, "<u2", 1), "at": pack(places, "<u2", 1 / 65535), "terms": pack(terms),
+        "q": terms.sum(2).round(4).tolist(), "same": (same / edge.sum(1).cumsum(1)).round(4).tolist(),
+        "sheet": _sheet(images.x), "predicted": [] if guess is None else guess.tolist(),
         "q_predicted": [[round(modularity(g, guess), 4) for g in row] for row in snapshots] if known else [],
-    }
-
-
-def _same_class(graph: KnnGraph, labels: np.ndarray) -> float:
-    """Share of the directed edges that join two images of one class."""
-    same = (labels[graph.neighbors] == labels[:, None])[graph.weights > 0]
-    return round(float(same.mean()), 4)
+    }  # fmt: skip
 
 
 def _layouts(positions: Sequence[np.ndarray], layers: int, n: int, beside: np.ndarray | None = None) -> np.ndarray:
@@ -152,13 +126,6 @@ def _layouts(positions: Sequence[np.ndarray], layers: int, n: int, beside: np.nd
         fit = beside[i] if beside is not None else places[i - 1] if i else place
         places[i] = place @ orthogonal_procrustes(place, fit)[0]
     return places
-
-
-def _to_unit_square(places: np.ndarray) -> np.ndarray:
-    """Each layout as large as the unit square allows, without stretching it."""
-    low, high = places.min(-2, keepdims=True), places.max(-2, keepdims=True)
-    span = (high - low).max(-1, keepdims=True)
-    return (places - (low + high) / 2) / np.where(span > 0, span, 1) + 0.5
 
 
 def _sheet(x: np.ndarray) -> str:

@@ -1,6 +1,5 @@
 """The pruning explorer: layers are taken off a recorded curve; the page says what that saves and what was measured."""
 
-from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -23,9 +22,7 @@ TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 FIRST = ("resnet56-cifar10", "resnet20-cifar10", "vgg11-cifar10")  # of these, the first with a record is shown first
 
 
-def explore_pruning(
-    network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed: bool = True
-) -> Widget:
+def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed=True) -> Widget:
     """A recorded curve whose layers can be taken off, with what is left of MACs and parameters.
 
     It also marks what :func:`modlib.pruning.find_redundant` names, and tells the recorded accuracy of this pruned
@@ -49,19 +46,17 @@ def explore_pruning(
     """
     records = Records.read(FOLDER) if records is None else records
     found = {f"{m}-{d}": records.best("curves", m, d, weights="trained") for d in DATASETS for m in MODELS}
-    found = {name: record for name, record in found.items() if record}
-    if not found:
+    if not any(found.values()):
         raise ValueError("records hold no curve of a trained network")
-    ours = sorted(found, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    ours = sorted(filter(found.get, found), key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     papers = {name.replace("/", "-") + "-paper": name for name in paper_values("fig4")} if printed else {}
-    if network is not None and network not in (*ours, *papers):
-        raise unknown("recorded network", network, [*ours, *papers])
+    start = ours[0] if network is None else network
+    if start not in (*ours, *papers):
+        raise unknown("recorded network", start, [*ours, *papers])
     if tol not in TOLERANCES:
         raise unknown("tolerance", tol, map(str, TOLERANCES))
     measured = variants(records)
-    networks = {name: _recorded(found[name], measured) for name in ours}
-    networks |= {name: _printed(printed_name) for name, printed_name in papers.items()}
-    start = network or ours[0]
+    networks = {name: _recorded(found[name], measured) for name in ours} | {name: _printed(papers[name]) for name in papers}
     first = networks[start]
     remove = first["plans"][TOLERANCES.index(tol)]["remove"]
     saved = {kind: sum(first[kind][i] for i in remove) / first["whole"][kind] for kind in ("macs", "params")}
@@ -72,10 +67,10 @@ def explore_pruning(
     )
     setting = {"network": start, "off": "", "layer": first["why"].index("") + 1, "tol": tol}
     q = np.array(first["q"])
+    kept = np.setdiff1d(range(len(q)), remove)
     figure, ax = still(first["title"], q=q)
-    kept = [i for i in range(len(q)) if i not in remove]
     ax.errorbar(range(1, len(q) + 1), q, first["std"] or None, fmt=":", color="0.6", elinewidth=1)
-    ax.plot(np.add(kept, 1), q[kept], "o-", color="#0072b2", label="stays")
+    ax.plot(kept + 1, q[kept], "o-", color="#0072b2", label="stays")
     ax.plot(np.add(remove, 1), q[remove], "x", color="#d55e00", ms=8, mew=2, label=f"named by the rule, tolerance {tol:g}")
     ax.legend(frameon=False)
     return Widget("pruning-explorer", __file__, {"networks": networks}, setting, words, figure)
@@ -90,10 +85,15 @@ def _recorded(record: Result, measured: pd.DataFrame) -> dict:
         network = _network(build_model(s["model"], s["dataset"]), curve, SIZES[s["dataset"]].size)
     network["whole"]["accuracy"] = float(record["accuracy"])
     network["whole"]["tuned"] = rows[rows["count"] == 0][["tune_epochs", "pruned"]].round(2).values.tolist()
-    return network | {
-        "title": proper(f"{s['model']} on {s['dataset']}"), "about": f"Whole network: {training}", "n": curve.n,
-        "variants": [_variant(row, curve.layers.index) for _, row in rows[rows["count"] > 0].iterrows()],
-    }  # fmt: skip
+    network["variants"] = []
+    for _, row in rows[rows["count"] > 0].iterrows():
+        numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
+        network["variants"].append(numbers | {
+            "title": chosen(row), "removed": sorted(map(curve.layers.index, row["removed"])),
+            "start": "" if row["start"] == "scratch" else STARTS[row["start"]],
+            "tune_epochs": int(row["tune_epochs"]), "q": np.round(row["q"], 4).tolist(),
+        })  # fmt: skip
+    return network | {"title": proper(f"{s['model']} on {s['dataset']}"), "about": f"Whole network: {training}", "n": curve.n}
 
 
 @cache  # costs of 27 networks take seconds
@@ -112,28 +112,13 @@ def _network(model: torch.nn.Module, curve, size: int) -> dict:
     """Curve, costs and plans of a network as the page reads them; ``size`` is the width of its images."""
     costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
     plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
-    words, place = [*dict.fromkeys(word for plan in plans.values() for word in plan.verdicts)], curve.layers.index
+    words = [*dict.fromkeys(word for plan in plans.values() for word in plan.verdicts)]
     q = np.atleast_2d(curve.q)
-    return {
-        "layers": list(curve.layers), "stages": costs["stage"].tolist(), "why": costs["why"].tolist(),
-        "macs": costs["macs"].tolist(), "params": costs["params"].tolist(),
-        "whole": {"macs": whole.macs, "params": whole.params},
+    return costs[["macs", "params", "why"]].to_dict("list") | {
+        "layers": list(curve.layers), "stages": costs["stage"].tolist(), "whole": {"macs": whole.macs, "params": whole.params},
         "q": q.mean(0).round(4).tolist(), "std": q.std(0, ddof=1).round(4).tolist() if len(q) > 1 else [],
         "draws": len(q), "k": curve.k, "words": words,
         "plans": [
-            {"tol": tol, "remove": _places(plan.remove, place), "verdicts": _places(plan.verdicts, words.index)}
-            for tol, plan in plans.items()
-        ],
-    }  # fmt: skip
-
-
-def _places(names: Iterable[str], place) -> list[int]:
-    return [place(name) for name in names]
-
-
-def _variant(row: pd.Series, place) -> dict:
-    numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
-    return numbers | {
-        "title": chosen(row), "removed": sorted(_places(row["removed"], place)), "tune_epochs": int(row["tune_epochs"]),
-        "start": "" if row["start"] == "scratch" else STARTS[row["start"]], "q": np.round(row["q"], 4).tolist(),
+            {"tol": tol, "remove": [*map(curve.layers.index, plan.remove)], "verdicts": [*map(words.index, plan.verdicts)]}
+            for tol, plan in plans.items()],
     }  # fmt: skip

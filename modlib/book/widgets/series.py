@@ -8,7 +8,7 @@ import numpy as np
 from modlib.attacks import ATTACKS, PROTOCOLS
 from modlib.book.widgets.base import pack
 from modlib.book.words import proper
-from modlib.paper import paper_values
+from modlib.paper import PAPER_N, paper_values
 from modlib.results import Result
 
 PARTS = ("model", "dataset", "weights", "attack")  # what tells one series from another
@@ -22,12 +22,13 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
     the attack. Records of other experiments are passed over.
     """
     found, words = {}, {CLEAN: "none: clean images", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    words |= {"keras": "Keras’s", "torchvision": "torchvision’s"}
     for r in results:
         if r.experiment not in ("curves", "attack", "training"):
             continue
-        series, order = (_training if r.experiment == "training" else _curves)(r)
+        series, told, order = _series(r)
         model = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", series["model"])]
-        words |= {series[part]: proper(series[part]) for part in ("model", "dataset")} | series.pop("words")
+        words |= {series[part]: proper(series[part]) for part in ("model", "dataset")} | told
         key = tuple(series[part] for part in PARTS)
         if series["attack"] != CLEAN and key in found:
             continue  # the usual strength, which a sweep over strengths has measured again
@@ -38,53 +39,44 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
     return [series for _, series in sorted(found.values(), key=lambda each: each[0])], words
 
 
-def _curves(result: Result) -> tuple[dict, tuple]:
-    """A record of curves over N and k, of clean or attacked images."""
-    settings, coords = result.settings, result.coords
-    order = ["draw", "n", "k", "layer"]
+def _series(result: Result) -> tuple[dict, dict[str, str], tuple]:
+    """The series of a record, words of its parts, and its place in a menu."""
+    settings, coords, evidence = result.settings, result.coords, result.evidence
 
     def ordered(name: str) -> np.ndarray:
+        """(draws, ...): attacked images are drawn once, and so are those of a training run."""
         dims, q = result.values[name]["dims"], result[name]
-        if "draw" not in dims:  # attacked images are drawn once
-            dims, q = ["draw", *dims], q[None]
-        return np.moveaxis(q, [dims.index(dim) for dim in order], range(4))
+        q = q.transpose([dims.index(dim) for dim in ("draw", "n", "k", "epoch", "layer") if dim in dims])
+        return q if "draw" in dims else q[None]
 
     readings = {at: [coords["layer"].index(name) for name in coords[at]] for at in ("conv", "relu") if at in coords}
-    accuracy = [float(result["accuracy"])] if "accuracy" in result.values else []
-    key, words, place = _attack(result)
-    series = _head(result, settings.get("weights", "trained"), accuracy, key) | {
-        "n": coords["n"], "k": coords["k"], "epochs": [], "layers": coords["layer"], "readings": readings,
-    }  # fmt: skip
-    if "clean" in result.values:
-        series["clean"] = pack(ordered("clean").mean(0))
-    names = {key: words, "keras": "Keras’s", "torchvision": "torchvision’s"}
+    if result.experiment == "training":
+        weights, attack, place = f"training, {len(coords['epoch'])} epochs", CLEAN, ()
+        words, accuracy = {weights: f"in {weights}"}, np.round(result["test_accuracy"], 2).tolist()
+    else:
+        weights, (attack, told, place) = settings.get("weights", "trained"), _attack(result)
+        words, accuracy = {attack: told}, [float(result["accuracy"])] if "accuracy" in result.values else []
     if settings["dataset"] == "imagenet":
-        images = result.evidence.get("images")
-        names["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
-    return series | spread(ordered("q")) | {"words": names}, place
+        images = evidence.get("images")
+        words["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
+    about = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
+    about += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    about += [f"seed {settings['seed']}"] if "seed" in settings else []
+    which = {"model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack}
+    series = new_series(
+        which, ordered("q"), evidence["date"], evidence["device"], n=coords.get("n") or [settings["n"]],
+        k=coords.get("k") or [settings["k"]], epochs=coords.get("epoch", []), layers=coords["layer"],
+        readings=readings or {"conv": list(range(len(coords["layer"])))}, accuracy=accuracy, about=", ".join(about),
+    )  # fmt: skip
+    return series | ({"clean": pack(ordered("clean").mean(0))} if "clean" in result.values else {}), words, place
 
 
-def _training(result: Result) -> tuple[dict, tuple]:
-    """The curves after each epoch of a training run."""
-    settings, coords = result.settings, result.coords
-    key, epochs = f"training, {len(coords['epoch'])} epochs", len(coords["epoch"])
-    series = _head(result, key, np.round(result["test_accuracy"], 2).tolist(), CLEAN) | {
-        "n": [settings["n"]], "k": [settings["k"]], "epochs": coords["epoch"], "layers": coords["layer"],
-        "readings": {"conv": list(range(len(coords["layer"])))},
-    }  # fmt: skip
-    return series | spread(result["q"][None]) | {"words": {key: f"in training, {epochs} epochs"}}, ()
-
-
-def _head(result: Result, weights: str, accuracy: list[float], attack: str) -> dict:
-    settings, evidence = result.settings, result.evidence
-    parts = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
-    parts += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
-    parts += [f"seed {settings['seed']}"] if "seed" in settings else []
-    return {
-        "model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack,
-        "date": evidence["date"], "device": evidence["device"], "accuracy": accuracy,
-        "about": ", ".join(parts), "computed": False, "clean": "",
-    }  # fmt: skip
+def new_series(which: dict[str, str], q: np.ndarray, date: str, device, **more) -> dict:
+    """A series by its PARTS and its (draws, ...) modularities; their spread in 255 steps up to its largest."""
+    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
+    step = max(float(std.max(initial=0)) / 255, 1e-5)
+    told = {"date": date, "device": str(device), "accuracy": [], "about": "", "computed": False, "clean": "", "epochs": []}
+    return which | told | more | {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
 
 
 def _attack(result: Result) -> tuple[str, str, tuple]:
@@ -104,13 +96,6 @@ def _attack(result: Result) -> tuple[str, str, tuple]:
     return key, words, ([*PROTOCOLS].index(protocol), kinds.index(name) if name in kinds else len(kinds), eps)
 
 
-def spread(q: np.ndarray) -> dict:
-    """Mean and spread over the first axis, the draws; the spread in 255 steps up to its largest."""
-    std = q.std(0, ddof=1) if len(q) > 1 else np.zeros(0)
-    step = max(float(std.max(initial=0)) / 255, 1e-5)
-    return {"draws": len(q), "mean": pack(q.mean(0)), "std": pack(std, "u1", step), "step": step}
-
-
 def printed_curves() -> dict[str, dict]:
     """The paper's curves by "model dataset attack n k". Left out: its ImageNet50, which is not a set that we have, and
     the ResNet18 of Fig. 7a, whose axis is not to be trusted (assets/paper-curves.json)."""
@@ -118,15 +103,13 @@ def printed_curves() -> dict[str, dict]:
     for name, q in paper_values("fig4").items():
         model, dataset = name.split("/")
         if dataset != "imagenet50":
-            curves[f"{model} {dataset} {CLEAN} {1000 if dataset == 'cifar100' else 500} 3"] = ("Fig. 4", q)
+            curves[f"{model} {dataset} {CLEAN} {PAPER_N.get(dataset, 500)} 3"] = ("Fig. 4", q)
     for name, q in paper_values("fig7a_n").items():
         model, n = name.split("/n=")
         if model != "resnet18":
             curves.setdefault(f"{model} cifar10 {CLEAN} {n} 3", ("Fig. 7a", q))
     for name, q in paper_values("fig7b_k").items():
-        model, k = name.split("/k=")
-        curves.setdefault(f"{model} cifar10 {CLEAN} 500 {k}", ("Fig. 7b", q))
+        curves.setdefault(name.replace("/k=", f" cifar10 {CLEAN} 500 "), ("Fig. 7b", q))
     for model, attacks in paper_values("fig6a").items():
-        drawn = {f"{model} cifar10 {name} (authors) 500 3": ("Fig. 6a", q) for name, q in attacks.items()}
-        curves |= {key: curve for key, curve in drawn.items() if " normal " not in key}
+        curves |= {f"{model} cifar10 {a} (authors) 500 3": ("Fig. 6a", q) for a, q in attacks.items() if a != "normal"}
     return {key: {"figure": figure, "q": [round(each, 4) for each in q]} for key, (figure, q) in curves.items()}
