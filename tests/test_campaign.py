@@ -431,14 +431,14 @@ def test_the_same_layers_are_trained_on_once(trained, monkeypatch):
     for variant in ("random-1-inherited", "last-1-scratch"):  # other layers, and the same from another start
         assert "measured_as" not in steps[variant].evidence and steps[variant].values != first.values
     records = find_results("pruning", trained["out"])
-    assert len(records) == 4 and [r.settings["criterion"] for r in records if section5.is_copy(r)] == ["l1"]
+    assert len(records) == 4 and [r.settings["criterion"] for r in records if "measured_as" in r.evidence] == ["l1"]
 
 
 def test_copies_of_records_are_told_from_measurements():
     records = find_results("pruning")
-    own = [record for record in records if not section5.is_copy(record)]
+    own = [record for record in records if "measured_as" not in record.evidence]
     assert len(records) - len(own) >= 5
-    assert all(any(copy.values == record.values for record in own) for copy in records if section5.is_copy(copy))
+    assert all(any(copy.values == record.values for record in own) for copy in records if "measured_as" in copy.evidence)
 
 
 def test_the_plans_of_table_1():

@@ -18,5 +18,6 @@ def test_a_row_for_each_recorded_pruning(tmp_path):
 
 def test_what_is_missing_stays_empty(tmp_path):
     pruned_record(tmp_path, "vgg11", "l1", 1, lost=0.5)
-    table = variant_table(variants(Records.read(tmp_path)), {"lost": ("lost", "{:.1f}"), "behind": ("behind", "{:.1f}")})
-    assert table.loc["VGG11 on CIFAR-10, 1 layer: smallest L1 norm"].tolist() == ["0.5", ""]
+    columns = {"lost": ("lost", "{:.1f}"), "behind": ("behind", "{:.1f}")}
+    table = variant_table(variants(Records.read(tmp_path)), columns, ["VGG11"])
+    assert table.loc["VGG11"].tolist() == ["0.5", ""]

@@ -12,10 +12,9 @@ from modlib.results import Result
 def ratios(record: Result) -> pd.DataFrame:
     """Every ratio with its two times, in seconds."""
     first, second = record["first"], record["second"]
-    names = [proper(name) for name in record.coords["ratio"]]
-    shown = [f"{ratio:.3f}" for ratio in first / second]
-    columns = {"ratio": shown, "first (s)": first.round(3), "second (s)": second.round(3)}
-    return pd.DataFrame({"what / beside what": names, **columns})
+    columns = {"what / beside what": [proper(name) for name in record.coords["ratio"]]}
+    columns |= {"ratio": [f"{ratio:.3f}" for ratio in first / second], "first (s)": first.round(3), "second (s)": second.round(3)}
+    return pd.DataFrame(columns)
 
 
 def growth(record: Result) -> pd.DataFrame:

@@ -56,8 +56,7 @@ class Checker:
             given = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, float)
         except (TypeError, ValueError):
             return f"Not yet: numbers are asked for, not {answer!r}; {exercise['hint']}"
-        if given.shape != right.shape and given.size == right.size == 1:
-            given = given.reshape(right.shape)
+        given = given.reshape(right.shape) if given.size == right.size == 1 else given
         if given.shape != right.shape:
             return f"Not yet: {right.size} number{' is' if right.size == 1 else 's are'} asked for; {exercise['hint']}"
         if np.allclose(given, right, rtol=0, atol=exercise["tolerance"]):

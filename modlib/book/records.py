@@ -18,9 +18,8 @@ SWEPT = ("fgsm", "pgd")  # attacks with a strength eps
 
 def recorded_networks(records: Records, experiment: str = "curves", **settings) -> list[str]:
     """The nine networks of Fig. 4, and of the thin ResNets those that have a record of our own training."""
-    found = records.find(experiment, **settings)
-    recorded = {r.settings["model"] for r in found if r.settings.get("weights", "trained") == "trained"}
-    return [*NINE, *(name for name in THIN_RESNET if name in recorded)]
+    found = [r.settings for r in records.find(experiment, **settings)]
+    return [*NINE, *(m for m in THIN_RESNET if any(s["model"] == m and s.get("weights", "trained") == "trained" for s in found))]
 
 
 def recorded_imagenet(records: Records) -> dict[str, Result]:
@@ -53,8 +52,7 @@ def recorded_strengths(records: Records, model: str) -> dict[str, dict[float, Re
     found = {}
     for name in SWEPT:
         of = {each / 255: _find(records, model, name, "pixels", each / 255) for each in STRENGTHS}
-        usual = _find(records, model, name, "pixels")
-        if usual:
+        if usual := _find(records, model, name, "pixels"):
             eps = usual.evidence["attack"]["eps"]
             of[eps] = of.get(eps) or usual
         found[name] = {eps: of[eps] for eps in sorted(of) if of[eps]}
@@ -150,9 +148,8 @@ def _row(r: Result, records: Records) -> dict:
     saved = {name: 100 * (1 - r[name][1] / r[name][0]) for name in ("macs", "params", "seconds")}
     whole, pruned = r["accuracy"]
     row = {name: s[name] for name in ("model", "dataset", "criterion", "start", "seed", "epochs", "tune_epochs")}
-    row |= {"training": (s["recipe"] == "paper", s["epochs"]), "q": r["q"].mean(0)}
-    row |= {"removed": tuple(removed), "count": len(removed)}
-    row |= {"whole": whole, "pruned": pruned, "at_once": float(r["at_once"]), "lost": whole - pruned, **saved}
+    row |= {"training": (s["recipe"] == "paper", s["epochs"]), "removed": tuple(removed), "count": len(removed)}
+    row |= {"q": r["q"].mean(0), "whole": whole, "pruned": pruned, "at_once": float(r["at_once"]), "lost": whole - pruned, **saved}
     same = {name: s[name] for name in ("model", "dataset", "recipe", "epochs", "seed")}
     curves = records.find("curves", weights="trained", scale=s.get("scale", "full"), **same)
     if curves and removed:

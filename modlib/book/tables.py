@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from modlib.book.records import attack_curves, recorded_attacks, recorded_imagenet, recorded_networks, variants
-from modlib.book.words import MISSING, STARTS, chosen, named, proper
+from modlib.book.words import MISSING, STARTS, chosen, proper
 from modlib.campaign.figures import FIGURES
 from modlib.data import ASSETS
 from modlib.paper import DATASETS, OURS, K, figure_name, paper_values
@@ -20,13 +20,12 @@ def measured(records: Records) -> pd.DataFrame:
 
     def cell(model, dataset):
         record = records.best("curves", model, dataset, weights="trained")
-        if not record:
-            return MISSING
-        return f"{record['accuracy']:.1f} %, {record.settings['recipe']}, {record.settings['epochs']} epochs"
+        s = record and record.settings
+        return f"{record['accuracy']:.1f} %, {s['recipe']}, {s['epochs']} epochs" if record else MISSING
 
-    names = recorded_networks(records, weights="trained")
-    table = pd.DataFrame([[cell(m, d) for d in DATASETS] for m in names], index=[proper(m) for m in names])
-    return table.set_axis([proper(d) for d in DATASETS], axis=1)
+    models = recorded_networks(records, weights="trained")
+    cells = {proper(dataset): [cell(model, dataset) for model in models] for dataset in DATASETS}
+    return pd.DataFrame(cells, index=[proper(model) for model in models])
 
 
 def beside_paper(records: Records) -> pd.DataFrame:
@@ -40,21 +39,16 @@ def beside_paper(records: Records) -> pd.DataFrame:
     rows = []
     for figure, curve, printed, found in _pairs(records):
         if found is None:
-            rows.append({"figure": figure, "curve": curve, "ours": "not measured"})
+            rows.append({"figure": figure, "curve": curve, "ours": MISSING})
             continue
         measured, record = found
         difference = measured - np.asarray(printed)[: len(measured)]
         s = record.settings
         accuracies = [record[name] for name in ("accuracy", "test_accuracy") if name in record.values]
         rows.append({
-            "figure": figure,
-            "curve": curve,
-            "ours": f"{s['model']} on {s['dataset']}, {s['recipe']}, {s['epochs']} epochs",
-            "accuracy": float(np.ravel(accuracies)[-1]) if accuracies else np.nan,
-            "rms": float(np.sqrt(np.mean(difference**2))),
-            "largest": float(abs(difference).max()),
-            "layer": int(abs(difference).argmax()) + 1,
-            "last": float(difference[-1]),
+            "figure": figure, "curve": curve, "ours": f"{s['model']} on {s['dataset']}, {s['recipe']}, {s['epochs']} epochs",
+            "accuracy": float(np.ravel(accuracies)[-1]) if accuracies else np.nan, "rms": np.sqrt(np.mean(difference**2)),
+            "largest": abs(difference).max(), "layer": abs(difference).argmax() + 1, "last": difference[-1],
         })  # fmt: skip
     columns = ["figure", "curve", "ours", "accuracy", "rms", "largest", "layer", "last"]
     return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
@@ -73,12 +67,9 @@ def _pairs(records) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] 
             yield figure, curve, printed, ours(model, OURS.get(dataset, dataset))
     for model, curves in paper_values("fig6a").items():
         for attack, printed in curves.items():
-            if attack == "normal":
-                yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10")
-                continue
             record = records.best("attack", model, "cifar10", attack=attack, protocol="authors", eps=None)
-            curve = record and record.at("q", n=record.coords["n"][-1], k=K, layer=record.coords["conv"])
-            yield "fig6a", f"{model}/{attack}", printed, record and (curve, record)
+            found = record and (record.at("q", n=record.coords["n"][-1], k=K, layer=record.coords["conv"]), record)
+            yield "fig6a", f"{model}/{attack}", printed, ours(model, "cifar10") if attack == "normal" else found
     for model, curves in paper_values("fig6b").items():
         record = records.best("training", model, "cifar10")
         for name, printed in curves.items():
@@ -86,21 +77,18 @@ def _pairs(records) -> Iterator[tuple[str, str, list, tuple[np.ndarray, Result] 
             yield "fig6b", f"{model}/{name}", printed, record and (values[: FIGURES["fig6b"].epochs], record)
     for figure in ("fig7a_n", "fig7b_k"):
         for curve, printed in paper_values(figure).items():
-            model, setting = curve.split("/")
-            name, value = setting.split("=")
+            model, name, value = curve.replace("=", "/").split("/")
             yield figure, curve, printed, ours(model, "cifar10", **{name: int(value)})
     for curve, values in paper_values("fig9").items():
         name, dataset = curve.split("/")
         model, count = name.split("_")
-        where = {"criterion": "last", "count": int(count), "start": "inherited"}
-        record = records.best("pruning", model, OURS.get(dataset, dataset), **where)
+        record = records.best("pruning", model, OURS.get(dataset, dataset), criterion="last", count=int(count), start="inherited")
         yield "fig9", curve, values["q"], record and (record["q"].mean(0), record)
 
 
 def beside(records: Records, figure: str) -> tuple[pd.DataFrame, list[str]]:
     """The curves of a figure that stand beside one of ours, as a table; and the names of those that do not."""
-    rows = beside_paper(records)
-    rows = rows[rows["figure"] == figure]
+    rows = beside_paper(records).query("figure == @figure")
     missing = rows["ours"] == MISSING
     found = rows[~missing]
     along = "epoch" if figure == "fig6b" else "layer"
@@ -135,22 +123,16 @@ def summary(records: Records) -> pd.DataFrame:
     found = rows[rows["ours"] != MISSING].groupby("figure")
     table = pd.DataFrame({"curves": rows.groupby("figure", sort=False).size()})
     table["measured"] = found.size().reindex(table.index, fill_value=0)
-    table["median RMS"] = (
-        found["rms"].median().reindex(table.index).map("{:.3f}".format, na_action="ignore").fillna(MISSING)
-    )
-    table["largest"] = found["largest"].max().reindex(table.index).map("{:.3f}".format, na_action="ignore").fillna("")
+    table["median RMS"] = found["rms"].median().map("{:.3f}".format).reindex(table.index, fill_value=MISSING)
+    table["largest"] = found["largest"].max().map("{:.3f}".format).reindex(table.index, fill_value="")
     return table.rename(index=figure_name).rename_axis(None)
 
 
 def shown(claims: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`modlib.book.claims.claims`, in words: whose curves, tested on what, what was measured, the verdict."""
-    table = pd.DataFrame({
-        "curves": claims["whose"],
-        "tested on": claims["tested on"].map(proper),
-        "measured": claims["number"].map(proper),
-        "verdict": claims["verdict"],
-    })  # fmt: skip
-    return table.set_index("curves").rename_axis(None)
+    table = claims.set_index("whose").rename_axis(None).rename(columns={"number": "measured"})
+    table = table[["tested on", "measured", "verdict"]]
+    return table.assign(**{name: table[name].map(proper) for name in ("tested on", "measured")})
 
 
 def findings(claims: pd.DataFrame) -> pd.DataFrame:
@@ -169,9 +151,6 @@ def _counted(verdicts: pd.Series) -> str:
     return ", ".join(f"{verdict} ({count} of {len(reached)})" for verdict, count in reached.value_counts().items()) or MISSING
 
 
-_WEIGHTS = {"fig4": "trained", "a2": "untrained"}  # two figures, one kind of record
-
-
 def todo(records: Records, figure: str) -> str:
     """How much of what a figure needs is recorded, and the command that measures the rest; Markdown.
 
@@ -180,15 +159,10 @@ def todo(records: Records, figure: str) -> str:
     """
     chosen = FIGURES[figure]
     needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
-    recorded = {
-        _unit(r)
-        for r in records.find(chosen.experiment)
-        if r.settings.get("weights") == _WEIGHTS.get(figure, r.settings.get("weights"))
-    }
-    done = sum(unit in recorded for unit in needed)
-    images = " --images FOLDER" * (figure == "fig5")
-    rest = f"python -m modlib reproduce {figure} --device cuda --out modlib/assets/results{images}"
-    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `{rest}`" * (done < len(needed))
+    whose = {"fig4": {"weights": "trained"}, "a2": {"weights": "untrained"}}.get(figure, {})  # one kind of record for both
+    done = len({*needed} & {_unit(r) for r in records.find(chosen.experiment, **whose)})
+    rest = f"reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
+    return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `python -m modlib {rest}`" * (done < len(needed))
 
 
 def _unit(record: Result) -> tuple[str, str, str] | None:
@@ -209,10 +183,8 @@ def imagenet_table(records: Records) -> pd.DataFrame:
     for name, record in recorded_imagenet(records).items():
         curve = record.curve()
         q = curve.mean
-        rows.append({
-            "network": name, "images": record.settings["images"], "N": curve.n, "first layer": f"{q[0]:.3f}",
-            "highest": f"{q.max():.3f} (layer {q.argmax() + 1})", "last layer": f"{q[-1]:.3f}",
-        })  # fmt: skip
+        highest = f"{q.max():.3f} (layer {q.argmax() + 1})"
+        rows.append([name, record.settings["images"], curve.n, f"{q[0]:.3f}", highest, f"{q[-1]:.3f}"])
     columns = ["network", "images", "N", "first layer", "highest", "last layer"]
     return pd.DataFrame(rows, columns=columns).set_index("network").rename_axis(None)
 
@@ -228,25 +200,19 @@ def attack_table(records: Records, model: str) -> pd.DataFrame:
             row |= {"L2": f"{record['l2']:.2f}", "largest change": f"{record['linf']:.3f}"}
         ends = {"Q last, before": f"{clean[-1]:.3f}", "Q last, after": f"{attacked[-1]:.3f}"}
         rows.append(row | {"N": record.coords["n"][-1]} | ends)
-    columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change"]
-    columns += ["N", "Q last, before", "Q last, after"]
+    columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change", "N", "Q last, before", "Q last, after"]
     return pd.DataFrame(rows, columns=columns).fillna("").set_index("attack").rename_axis(None)
 
 
-def variant_table(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]], index: Iterable[str] | None = None) -> pd.DataFrame:
+def variant_table(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]], index: Sequence[str]) -> pd.DataFrame:
     """Rows of variants as a table of text, empty where a number is missing.
 
     Args:
         columns: title -> name of the column and format of its values.
-        index: names of the rows; by default what :func:`named` calls them.
+        index: names of the rows.
     """
-    cells = {
-        title: ["" if pd.isna(each) else form.format(each) for each in rows[name]]
-        for title, (name, form) in columns.items()
-    }
-    if index is None:
-        index = [named(row, seed=rows["seed"].nunique() > 1) for _, row in rows.iterrows()]
-    return pd.DataFrame(cells, index=list(index))
+    cells = {title: ["" if pd.isna(x) else form.format(x) for x in rows[name]] for title, (name, form) in columns.items()}
+    return pd.DataFrame(cells, index=index)
 
 
 def pruned(records: Records, model: str, dataset: str) -> pd.DataFrame:
@@ -274,17 +240,9 @@ def evidence(records: Records) -> pd.DataFrame:
         s, e = record.settings, record.evidence
         if s.get("scale", "full") != "full":
             continue
-        how = [s.get(key, "") for key in ("weights", "recipe")] + [
-            f"{s['epochs']} epochs" if "epochs" in s else "",
-            f"seed {s['seed']}" if "seed" in s else "",
-        ]
-        variant = (_unit(record) or ("", "", ""))[2]
-        rows.append({
-            "record": record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else ""),
-            "settings": ", ".join(dict.fromkeys(filter(None, [variant, *how]))),
-            "device": e["device"],
-            "date": e["date"][:10],
-            "torch": e["torch"],
-            "command": e["command"],
-        })  # fmt: skip
+        how = [(_unit(record) or ("", "", ""))[2], s.get("weights"), s.get("recipe")]
+        how += [f"{s['epochs']} epochs" if "epochs" in s else "", f"seed {s['seed']}" if "seed" in s else ""]
+        name = record.experiment + (f": {proper(s['model'])} on {proper(s['dataset'])}" if "model" in s else "")
+        settings = ", ".join(dict.fromkeys(filter(None, how)))
+        rows.append([name, settings, e["device"], e["date"][:10], e["torch"], e["command"]])
     return pd.DataFrame(rows, columns=["record", "settings", "device", "date", "torch", "command"])

@@ -46,13 +46,3 @@ def chosen(row: Mapping) -> str:
     '1 layer: the last'
     """
     return f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}"
-
-
-def named(row: Mapping, *, seed: bool = False) -> str:
-    """A row of :func:`modlib.book.records.variants` in words, with its seed if asked for.
-
-    >>> row = {"model": "vgg11", "dataset": "cifar10", "count": 2, "criterion": "last", "seed": 1}
-    >>> named(row), named(row, seed=True)
-    ('VGG11 on CIFAR-10, 2 layers: the last', 'VGG11 on CIFAR-10, 2 layers: the last, seed 1')
-    """
-    return f"{proper(row['model'])} on {proper(row['dataset'])}, {chosen(row)}" + f", seed {row['seed']}" * seed

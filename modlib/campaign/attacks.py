@@ -21,6 +21,7 @@ from modlib.results import Result, measurement
 from modlib.training import RECIPES
 from modlib.zoo import load_model
 
+LARGEST = 500  # attacked images of a record, and the largest N
 STRENGTHS = (1, 2, 4, 8, 16, 32, 76.5)  # eps x 255; the last is AdverTorch's default, 0.3
 
 
@@ -41,24 +42,20 @@ def attack_settings(campaign: Campaign, unit: Unit) -> dict:
 def attacked_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     """Curves of 500 attacked images, and of the same images before."""
     network, _, weights = campaign.trained(unit, left)
-    images, settings, largest = campaign.test_images(unit.dataset), attack_settings(campaign, unit), 500
+    images, settings = campaign.test_images(unit.dataset), attack_settings(campaign, unit)
     layers, readings = all_layers(network)
-    evidence = {"stored": weights}
-    values = {}
+    evidence, values = {"stored": weights}, {}
     if settings["attack"] == "clip":
-        clean, attacked = images[:largest], clip_only(images[:largest])
+        clean, attacked = images[:LARGEST], clip_only(images[:LARGEST])
     else:
-        options = {"eps": settings["eps"]} if "eps" in settings else {}
+        how = {name: settings[name] for name in ("protocol", "eps") if name in settings}
         resume = campaign.runs / f"{campaign.run(unit)}-{unit.variant}.npz"
-        how = settings["attack"], settings["protocol"]
-        found = _changed(campaign, network, images, *how, largest, left, resume, **options)
+        found = _changed(campaign, network, images, left, resume, settings["attack"], **how)
         clean, attacked = images[found.index], found.images
-        distances = {name: float(np.median(getattr(found, name))) for name in ("l0", "l2", "linf")}
-        values = {name: ([], value) for name, value in {"success": found.success_rate, **distances}.items()}
-        values["seconds"] = ([], found.seconds)
+        values = {"success": ([], found.success_rate), "seconds": ([], found.seconds)}
+        values |= {name: ([], float(np.median(getattr(found, name)))) for name in ("l0", "l2", "linf")}
         evidence |= {"attack": found.settings, "implementation": found.implementation, "tried": len(found.before)}
-    n = [each for each in (*campaign.scale.n, largest) if each <= min(largest, len(attacked))] or [len(attacked)]
-    n = sorted(set(n))
+    n = sorted({each for each in (*campaign.scale.n, LARGEST) if each <= min(LARGEST, len(attacked))}) or [len(attacked)]
 
     def grid(x) -> np.ndarray:
         """Q over n, k and layers. The first n images of one pass serve every n."""
@@ -71,20 +68,17 @@ def attacked_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     return measurement("attack", settings, coords, values, campaign.device, images=images.name, **evidence)
 
 
-def _changed(
-    campaign: Campaign, network: nn.Module, images: Images, name: str, protocol: str, n: int, left: Left, resume: Path,
-    **options,
-) -> Attacked:  # fmt: skip
-    """The first n images that an attack changes, or all of them that there are; an error if there is none."""
+def _changed(campaign: Campaign, network: nn.Module, images: Images, left: Left, resume: Path, name: str, **how) -> Attacked:
+    """The first 500 images that an attack changes, or all of them that there are; an error if there is none."""
     if left() == 0:  # an attack does one batch at least
         raise OutOfTime("no time is left to attack it")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for: the record says so
         found = attack(
-            network, images, name, protocol=protocol, n=min(n, len(images)), seed=campaign.seed, max_minutes=left(),
-            batch_size=25 if campaign.device.type == "cpu" else 500, progress=campaign.progress, resume=resume, **options,
+            network, images, name, n=min(LARGEST, len(images)), seed=campaign.seed, max_minutes=left(), resume=resume,
+            batch_size=25 if campaign.device.type == "cpu" else 500, progress=campaign.progress, **how,
         )  # fmt: skip
     if not found.complete:
-        raise OutOfTime(f"{len(found.images)} of {n} attacked images found")
+        raise OutOfTime(f"{len(found.images)} of {LARGEST} attacked images found")
     if not len(found.images):
         raise ValueError(f"no image changed class among the {found.correct} that were classified correctly")
     return found
@@ -109,17 +103,13 @@ def smoothing(campaign: Campaign, unit: Unit, left: Left) -> Result:
     settings, images = smoothing_settings(campaign, unit), campaign.test_images(unit.dataset)
     recipe = replace(RECIPES[campaign.recipe], label_smoothing=settings["smoothing"])
     folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tune_epochs}"
-    campaign.train(unit, left, folder, partial(fine_tune, network), campaign.tune_epochs, recipe)
+    campaign.train(unit, left, folder, partial(fine_tune, network), epochs=campaign.tune_epochs, recipe=recipe)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
-    found = [_changed(campaign, tuned, images, "pgd", each, 500, left, folder / f"pgd-{each}.npz") for each in PROTOCOLS]
-
-    def curves(sides: list[np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
-        q = [modularity_curve(tuned, x, each.images.y).q for x, each in zip(sides, found, strict=True)]
-        return ["protocol", "layer"], q
+    found = [_changed(campaign, tuned, images, left, folder / f"pgd-{each}.npz", "pgd", protocol=each) for each in PROTOCOLS]
 
     values = {
-        "q": curves([each.images.x for each in found]),
-        "clean": curves([images.x[each.index] for each in found]),
+        "q": (["protocol", "layer"], [modularity_curve(tuned, each.images.x, each.images.y).q for each in found]),
+        "clean": (["protocol", "layer"], [modularity_curve(tuned, images.x[each.index], each.images.y).q for each in found]),
         "success": (["protocol"], [each.success_rate for each in found]),
         "n": (["protocol"], [len(each.images) for each in found]),
         "accuracy": ([], accuracy(tuned, images)),

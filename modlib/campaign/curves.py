@@ -33,12 +33,8 @@ def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Scal
     price = cost(model, images.x.shape[1:])
     coords = {"n": n, "k": scale.k, "draw": range(1, scale.draws + 1), "layer": layers, **readings}
     coords["class"] = images.classes[: per_class.shape[1]]
-    values = {
-        "q": (["n", "k", "draw", "layer"], grid.q),
-        "per_class": (["layer", "class"], per_class),
-        "macs": ([], price.macs),
-        "params": ([], price.params),
-    }
+    values = {"q": (["n", "k", "draw", "layer"], grid.q), "per_class": (["layer", "class"], per_class)}
+    values |= {"macs": ([], price.macs), "params": ([], price.params)}
     if len(images.classes) == model.architecture["num_classes"]:  # a folder of ImageNet's numbers its classes otherwise
         values["accuracy"] = ([], accuracy(model, images, progress=progress))
     return measurement("curves", settings, coords, values, place(model)[0], images=images.name, **evidence)
@@ -48,8 +44,7 @@ def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     if campaign.weights:
         whose = SOURCES[campaign.weights]
         network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
-        published = whose.files[unit.model, unit.dataset]._asdict()
-        known = {"stored": whose.about, "licence": whose.licence, "published": published}
+        known = {"stored": whose.about, "licence": whose.licence, "published": whose.files[unit.model, unit.dataset]._asdict()}
     else:
         network, _, weights = campaign.trained(unit, left)
         known = {"stored": weights}
@@ -80,9 +75,6 @@ def imagenet_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network = load_model(unit.model, unit.dataset, weights=unit.variant).to(campaign.device)
     settings = imagenet_settings(campaign, unit)
     return measure_curves(network, images, settings, campaign.scale, campaign.progress, stored=SOURCES[unit.variant].about)
-
-
-# ---------------------------------------------------------------------------------------------- training: Fig. 6b
 
 
 def training(campaign: Campaign, unit: Unit, left: Left) -> Result:

@@ -59,11 +59,9 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
         after = measured(path)
         if before[0] - after[0] <= ALLOWED["accuracy"] and abs(before[1].q - after[1].q).max() <= ALLOWED["q"]:
             break
-    values = {
-        "accuracy": (["weights"], [before[0], after[0]]),
-        "q": (["weights", "layer"], [before[1].q, after[1].q]),
-        "bytes": (["weights"], [before[2], after[2]]),
-    }
+    accuracies, curves, sizes = zip(before, after, strict=True)
+    values = {"accuracy": (["weights"], accuracies), "q": (["weights", "layer"], [curve.q for curve in curves])}
+    values["bytes"] = (["weights"], sizes)
     coords = {"weights": ["as trained", "embedded"], "layer": before[1].layers}
     result = measurement("compression", {**settings, "precision": precision, "n": len(sample), "k": 3}, coords, values)
 

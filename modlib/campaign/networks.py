@@ -13,7 +13,7 @@ from torch import nn
 from modlib.data import Images, load_images
 from modlib.models import layer_names
 from modlib.results import FOLDER, Records, Result, read_result, write_result
-from modlib.training import RECIPES, OutOfTime, Recipe, run_name, train
+from modlib.training import RECIPES, OutOfTime, run_name, train
 from modlib.zoo import load_model, registry
 
 
@@ -70,8 +70,8 @@ class Campaign:
 
     def training(self, unit: Unit) -> dict:
         """The settings that identify a trained network; the size of a batch where it is not the recipe's."""
-        how = {"recipe": self.recipe, "epochs": self.epochs, "seed": self.seed}
-        return {"model": unit.model, "dataset": unit.dataset, **how, **self._batch}
+        whole = {"model": unit.model, "dataset": unit.dataset, "recipe": self.recipe, "epochs": self.epochs, "seed": self.seed}
+        return whole | self._batch
 
     @property
     def _batch(self) -> dict:
@@ -104,21 +104,16 @@ class Campaign:
             return load_images(dataset)[count : count + count // 2]
         return load_images(dataset, count // 2, split="test")
 
-    def train(
-        self, unit: Unit, left: Left, folder: Path, train_function: Callable | None = None, epochs: int | None = None,
-        recipe: Recipe | None = None, **options,
-    ) -> Result:  # fmt: skip
-        """Train to the end, or raise OutOfTime; a later call goes on."""
+    def train(self, unit: Unit, left: Left, folder: Path, function: Callable | None = None, **options) -> Result:
+        """Train to the end, as the campaign does but for the options, or raise OutOfTime; a later call goes on."""
         count = self.scale.images
         if count is not None:
             split = None if unit.dataset == "cifar10" else "train"
             options["data"] = (load_images(unit.dataset, count, split=split), self.test_images(unit.dataset))
         with alone(folder, left):
-            result = (train_function or train)(
-                dataset=unit.dataset, recipe=recipe or self.recipe, folder=folder, epochs=epochs or self.epochs,
-                batch_size=self.batch_size, seed=self.seed, device=self.device, max_minutes=left(),
-                progress=self.progress, **options,
-            )  # fmt: skip
+            how = {"recipe": self.recipe, "epochs": self.epochs, "seed": self.seed, "batch_size": self.batch_size} | options
+            where = {"folder": folder, "device": self.device, "max_minutes": left(), "progress": self.progress}
+            result = (function or train)(dataset=unit.dataset, **how, **where)
         if not result.evidence["finished"]:
             raise OutOfTime(f"trained {len(result.coords['epoch'])} of {result.settings['epochs']} epochs")
         return result
@@ -132,11 +127,10 @@ class Campaign:
             raise ValueError(f"weights={self.weights!r}: this measurement needs a training of its own; leave them out")
         folder = self.runs / self.run(unit)
         asked = {"name" if key == "model" else key: value for key, value in self.training(unit).items()}
-        if not (folder / "model.safetensors").exists() and self.scale.images is None:
-            for entry in registry():
-                if asked.items() <= entry.items():
-                    record = read_result(FOLDER / f"training-{self.run(unit)}.json")
-                    return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
+        embedded = self.scale.images is None and any(asked.items() <= entry.items() for entry in registry())
+        if embedded and not (folder / "model.safetensors").exists():
+            record = read_result(FOLDER / f"training-{self.run(unit)}.json")
+            return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
         record = self.train(unit, left, folder, name=unit.model)
         write_result(record, self.out / f"training-{self.run(unit)}.json")
         network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
@@ -153,16 +147,13 @@ def countdown(minutes: float | None, begun: float | None = None) -> Left:
 def alone(folder: Path, left: Left) -> Iterator[None]:
     """Of several workers that need the same run, one trains it and the others wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")  # the system opens the lock of a process that dies
     minutes = left()
-    try:
-        lock.acquire(timeout=-1 if minutes is None else 60 * minutes)
+    try:  # the system opens the lock of a process that dies
+        held = FileLock(f"{folder}.lock").acquire(timeout=-1 if minutes is None else 60 * minutes)
     except Timeout:
         raise OutOfTime(f"another worker is still training {folder.name}") from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def all_layers(model: nn.Module) -> tuple[list[str], dict[str, Sequence[str]]]:

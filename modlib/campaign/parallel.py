@@ -40,12 +40,11 @@ def spread(
 
 def _spread(task: Callable, lost: Callable, units: Sequence, jobs: int, backend: str | None, connect: Callable) -> Iterator:
     with connect() as client:
-        on_dask = {"backend": "dask", "client": client, "n_jobs": -1}
-        where = on_dask if client is not None else {"backend": backend or "loky", "n_jobs": jobs}
+        here, on_dask = {"backend": backend or "loky", "n_jobs": jobs}, {"backend": "dask", "client": client, "n_jobs": -1}
         call = delayed(partial(_call, task, list(sys.argv)))
 
         def run(some: Sequence) -> Iterator:
-            with parallel_config(**where):  # read when Parallel is made; not left on between two results
+            with parallel_config(**(here if client is None else on_dask)):  # read when Parallel is made; not left on after it
                 parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
             return parallel([call(unit) for unit in some])
 

@@ -24,7 +24,6 @@ from modlib.zoo import load_model
 def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
     network, _, weights = campaign.trained(unit, left)
     sample = campaign.test_images(unit.dataset)[:500]
-    layers = layer_names(network)
 
     def timed(function: Callable, *arguments, **options):
         start = time.monotonic()
@@ -36,9 +35,8 @@ def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
     pair = ["layer", "other"]
     values = {"q": (["layer"], curve.q), "cka": (pair, cka), "cka_minibatch": (pair, unbiased)}
     values["seconds"] = (["of"], [curve_seconds, cka_seconds, unbiased_seconds])
-    coords = {"layer": layers, "other": layers, "of": ["modularity", "cka", "cka_minibatch"]}
-    settings = campaign.settings(unit)
-    return measurement("similarity", settings, coords, values, campaign.device, n=len(sample), stored=weights)
+    coords = {"layer": curve.layers, "other": curve.layers, "of": ["modularity", "cka", "cka_minibatch"]}
+    return measurement("similarity", campaign.settings(unit), coords, values, campaign.device, n=len(sample), stored=weights)
 
 
 # ------------------------------------------------------------------------------- pruning: Figs. 9 and 10, Table 1
@@ -88,8 +86,7 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     if criterion == "last":
         stage3 = [name for name in names if name.startswith("layer3.")]
         return (stage3 or names)[-count:]
-    plan = {"random": partial(random_plan, seed=seed), "l1": l1_plan}[criterion](network, count)
-    return list(plan.remove)
+    return list({"random": partial(random_plan, seed=seed), "l1": l1_plan}[criterion](network, count).remove)
 
 
 def _draws(network: nn.Module, images: Images, n: int) -> CurveDraws:
@@ -106,17 +103,14 @@ def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
         return twin
     shorter = prune(network, names)
     folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
-    if settings["start"] == "inherited":
-        run = campaign.train(unit, left, folder, partial(fine_tune, shorter), campaign.tune_epochs)
-    else:
-        stages = shorter.architecture["stages"]
-        run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, name=unit.model, stages=stages)
+    inherited = settings["start"] == "inherited"
+    how = {"function": partial(fine_tune, shorter)} if inherited else {"name": unit.model, "stages": shorter.architecture["stages"]}
+    run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, **how)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))
-    shape = images.x.shape[1:]
+    shape, both = images.x.shape[1:], ["network"]
     costs = [cost(each, shape) for each in (network, tuned)]
-    both = ["network"]
     values = {
         "q": (["draw", "layer"], curves.q),
         "accuracy": (both, [accuracy(network, images), accuracy(tuned, images)]),
@@ -130,17 +124,11 @@ def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
     return measurement("pruning", settings, coords, values, campaign.device, **evidence)
 
 
-def is_copy(record: Result) -> bool:
-    """Whether a record of pruning tells again what was measured once: two criteria chose the same layers.
-
-    It answers for its own criterion (``evidence["measured_as"]`` names the other), and is no second measurement: whoever
-    counts, averages or compares runs leaves it out.
-    """
-    return "measured_as" in record.evidence
-
-
 def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:
-    """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same."""
+    """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same.
+
+    The copy is no second measurement: whoever counts or compares runs leaves out what has ``evidence["measured_as"]``.
+    """
     alike = {key: value for key, value in settings.items() if key not in ("criterion", "count")}
     for each in campaign.recorded("pruning", alike):
         if each.coords["removed"] == names:

@@ -104,16 +104,12 @@ def reproduce(
         raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
-    if max_minutes is not None:
-        number("max_minutes", max_minutes, 0)
-    if batch_size is not None:
-        whole_number("batch_size", batch_size, 1)
+    _names("scale", [scale], SCALES)
+    number("max_minutes", 0 if max_minutes is None else max_minutes, 0)
+    whole_number("batch_size", 1 if batch_size is None else batch_size, 1)
     jobs = whole_number("jobs", jobs, 1)
-    apart = () if scale == "full" else (scale,)
     many = jobs > 1 or backend is not None
-    runs, out = (Path(path, *apart) for path in (runs, out))
+    runs, out = (Path(path, "" if scale == "full" else scale) for path in (runs, out))
     room_for(runs), room_for(out)
     if many:  # workers stand in other folders, and their bars would run into each other
         runs, out, progress, images = runs.absolute(), out.absolute(), False, images and Path(images).absolute()
@@ -134,10 +130,8 @@ def reproduce(
 
 def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     """The units of a task, and how their networks are trained; a sentence for what cannot be."""
-    if task.figure not in FIGURES:
-        raise unknown("figure", task.figure, [*FIGURES, "all"])
-    datasets = [*SPLITS, *(["imagenet"] if task.figure == "fig5" else [])]
-    figure = FIGURES[task.figure]
+    _names("figure", [task.figure], [*FIGURES, "all"])
+    figure, datasets = FIGURES[task.figure], [*SPLITS, *["imagenet"] * (task.figure == "fig5")]
     _names("recipe", [task.recipe], RECIPES)
     _names("model", task.models, MODELS)
     _names("dataset", task.datasets, datasets)

@@ -15,6 +15,22 @@ from modlib.results import Records
 from modlib.significance import blocks, mantel
 from modlib.similarity import modularity_difference
 
+BEYOND = "by more than chance may part two networks, with two seeds at least"
+SAID = {  # section, claim, and the rule by which it holds
+    "plateau": ("5.2", "layers of a plateau can go without loss",
+                f"from the fewest layers removed to the most, accuracy falls by less than half a point, {BEYOND}"),
+    "rise": ("5.2", "the accuracy lost is proportional to the rise of Q", "straight line through the variants: "
+             "95 % intervals of its slope above zero, of its intercept around zero; two seeds"),
+    "worth": ("5.2", "the harder the data, the more a rise of Q is worth", "points lost for each unit of Q, by a line through "
+              "zero: more on CIFAR-100 than on CIFAR-10, and their 95 % intervals lie apart; two seeds"),
+    "peak": ("5.2", "shorter networks reach almost the same peak of Q", "without the last layers, the highest Q is at most 0.02 "
+             "below that of the whole network fine-tuned equally long; two seeds"),
+    "table1": ("5.2", "ResNet56 keeps its accuracy with 60 % fewer MACs", "a plan of that cost, fine-tuned, loses less than 0.3 "
+               f"points beside the whole network fine-tuned equally long (the paper's: as it was), {BEYOND}"),
+    "right": ("5.2", "modularity finds the right layers",
+              f"16 blocks of smallest rise of Q lose less than 16 at random and than 16 of smallest L1 norm, {BEYOND}"),
+}  # fmt: skip
+
 Differences = list[tuple[str, np.ndarray, np.ndarray | None]]  # ResNet, |Qi - Qj|, 1 - CKA
 
 
@@ -32,12 +48,13 @@ def layer_difference(differences: Differences) -> Iterator[tuple]:
     rule += "by more than for 95 % of all other borders"
     same = f"by 1 - CKA, {rule}; and it correlates by rank with the differences of Q, at equal distance in depth, "
     same += "with p < 0.05 (Mantel)"
-    for model, dq, cka in differences or [("resnets", None, None)]:
-        where = f"{model} on cifar10"
-        said = "5.1", "the differences of modularity have a block structure", rule
-        found = None if dq is None else blocks(dq, stages(model))
-        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}" if found else ""
-        yield *said, where, number, by_p(found.statistic, found.p) if found else MISSING
+    said = "5.1", "the differences of modularity have a block structure", rule
+    if not differences:
+        yield *said, "resnets on cifar10", "", MISSING
+    for model, dq, cka in differences:
+        where, found = f"{model} on cifar10", blocks(dq, stages(model))
+        number = f"{found.statistic:+.3f} across a border, p = {found.p:.3f}"
+        yield *said, where, number, by_p(found.statistic, found.p)
         if cka is None:
             continue
         depth = np.arange(len(cka))
@@ -56,19 +73,14 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
         rows = inherited[inherited.index.isin([which])].groupby("count")
         return rows[["pruned", "lost", "behind", "dq_step"]].mean().assign(seeds=rows["seed"].nunique())
 
-    said = "5.2", "layers of a plateau can go without loss"
-    said += (f"from the fewest layers removed to the most, accuracy falls by less than half a point, {BEYOND}",)
     for model, dataset in (("vgg19", "cifar10"), ("resnet152", "cifar10"), ("resnet152", "tinyimagenet50")):
-        found = find(model, dataset, "last")
-        if len(found) < 2:
-            yield *said, f"{model} on {dataset}", "", MISSING
-            continue
-        falls = found["pruned"].iloc[0] - found["pruned"].iloc[-1]
-        number = f"{-falls:+.2f} points with {found.index[-1]} layers removed instead of {found.index[0]}"
-        yield *said, f"{model} on {dataset}", number, _beyond_chance(0.5 - falls, found)
+        found, number, kept = find(model, dataset, "last"), "", MISSING
+        if len(found) > 1:
+            falls = found["pruned"].iloc[0] - found["pruned"].iloc[-1]
+            number = f"{-falls:+.2f} points with {found.index[-1]} layers removed instead of {found.index[0]}"
+            kept = _beyond_chance(0.5 - falls, found)
+        yield *SAID["plateau"], f"{model} on {dataset}", number, kept
 
-    said = "5.2", "the accuracy lost is proportional to the rise of Q"
-    said += ("straight line through the variants: 95 % intervals of its slope above zero, of its intercept around zero; two seeds",)
     found = {name: find("vgg11", name, "last").dropna(subset="dq_step") for name in ("cifar10", "cifar100")}
     # Where the whole network was fine-tuned for as long, what counts is how far behind it a variant is.
     lines = {dataset: worth(each["dq_step"], each["behind"].fillna(each["lost"])) for dataset, each in found.items()}
@@ -77,13 +89,8 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
         few = f"{len(found[dataset])} variants, too few for a line" if len(found[dataset]) else ""
         number = ends.format(*line.slope, *line.intercept) if line else few
         verdict = line.proportional if line else UNDECIDED if few else MISSING
-        yield *said, f"vgg11 on {dataset}", number, _of_seeds(verdict, found[dataset])
+        yield *SAID["rise"], f"vgg11 on {dataset}", number, _of_seeds(verdict, found[dataset])
 
-    said = "5.2", "the harder the data, the more a rise of Q is worth"
-    said += (
-        "points lost for each unit of Q, by a line through zero: more on CIFAR-100 than on CIFAR-10, "
-        "and their 95 % intervals lie apart; two seeds",
-    )
     known = {dataset: line.per_q for dataset, line in lines.items() if line}
     number = ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(dataset, *per_q) for dataset, per_q in known.items())
     number += ", alone" * (len(known) == 1)
@@ -91,52 +98,36 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
     if len(known) == 2:
         easy, hard = known["cifar10"], known["cifar100"]
         more = _of_seeds(graded(hard[1] - easy[2], hard[2] - easy[1]), pd.concat(found.values()))
-    yield *said, "vgg11", number, more
+    yield *SAID["worth"], "vgg11", number, more
 
-    said = "5.2", "shorter networks reach almost the same peak of Q"
-    said += (
-        "without the last layers, the highest Q is at most 0.02 below that of the whole network fine-tuned equally long; two seeds",
-    )
-    for model, dataset in (("vgg11", "cifar10"), ("vgg11", "cifar100")):
-        each = longest[(longest["model"] == model) & (longest["dataset"] == dataset) & longest["q"].notna()]
+    for dataset in ("cifar10", "cifar100"):
+        each = longest[(longest["model"] == "vgg11") & (longest["dataset"] == dataset) & longest["q"].notna()]
         peaks = each.assign(peak=each["q"].map(np.max)).groupby(["criterion", "count"])["peak"].mean()
         number, same = "", MISSING
         if {"none", "last"} <= {*peaks.index.get_level_values("criterion")}:
             whole, last = peaks["none"].iloc[0], peaks["last"]
             number = f"whole {whole:.3f}; " + ", ".join(f"without {count}: {peak:.3f}" for count, peak in last.items())
-            same = _of_seeds(HOLDS if last.min() >= whole - 0.02 else FAILS, find(model, dataset, "last"))
-        yield *said, f"{model} on {dataset}", number, same
+            same = _of_seeds(HOLDS if last.min() >= whole - 0.02 else FAILS, find("vgg11", dataset, "last"))
+        yield *SAID["peak"], f"vgg11 on {dataset}", number, same
 
-    plan = find("resnet56", "cifar10", "table1")
-    said = "5.2", "ResNet56 keeps its accuracy with 60 % fewer MACs"
-    said += (
-        "a plan of that cost, fine-tuned, loses less than 0.3 points beside the whole network fine-tuned equally long (the "
-        f"paper's: as it was), {BEYOND}",
-    )
-    number, kept = "", MISSING
+    plan, number, kept = find("resnet56", "cifar10", "table1"), "", MISSING
     if 16 in plan.index:
         lost, behind = plan.loc[16, ["lost", "behind"]]
         number = f"{lost:+.2f} points lost beside the network as it was"
         number += "" if np.isnan(behind) else f"; {behind:+.2f} beside the whole one fine-tuned equally long"
         kept = _beyond_chance(0.3 - (lost if np.isnan(behind) else behind), plan.loc[[16]])
-    yield *said, "resnet56 on cifar10", number, kept
+    yield *SAID["table1"], "resnet56 on cifar10", number, kept
 
     plans = {"rise": "smallest rise of Q", "random": "at random", "l1": "smallest L1 norm"}
     of16 = pruned[(pruned["model"] == "resnet56") & (pruned["count"] == 16) & (pruned["start"] == "inherited")]
     alike = equally_long(of16, *plans)
-    lost = alike.groupby("criterion")["lost"].mean()
-    said = "5.2", "modularity finds the right layers"
-    said += (f"16 blocks of smallest rise of Q lose less than 16 at random and than 16 of smallest L1 norm, {BEYOND}",)
-    number, right = "", MISSING
+    lost, number, right = alike.groupby("criterion")["lost"].mean(), "", MISSING
     if len(lost):
         number = "points lost: " + ", ".join(f"{words} {lost[name]:.2f}" for name, words in plans.items())
         number += f" after {alike['tune_epochs'].iloc[0]} epochs; by chance {chance(alike['pruned'].mean()):.2f}"
         ahead = lost.drop("rise").min() - lost["rise"]
         right = _beyond_chance(ahead, alike.assign(seeds=alike.groupby("criterion")["seed"].nunique().min()))
-    yield *said, "resnet56 on cifar10", number, right
-
-
-BEYOND = "by more than chance may part two networks, with two seeds at least"
+    yield *SAID["right"], "resnet56 on cifar10", number, right
 
 
 def _beyond_chance(margin: float, rows: pd.DataFrame) -> str:
