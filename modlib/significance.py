@@ -255,9 +255,9 @@ def mantel(a, b, given=None, *, count: int = 9999, seed: int = 0) -> Outcome:
 def blocks(difference, stage) -> Outcome:
     """Whether a matrix of differences has blocks along the stages, beyond a growth with distance in depth.
 
-    The statistic is the excess of pairs across a border of stages over pairs (i, j) as far apart inside a stage,
+    The statistic is the excess of pairs across a border of stages over pairs (i, j) as far apart inside a stage ::
 
-        excess = mean over pairs (i, j) inside a stage of (mean of D over pairs across with the same |i - j|) - D_ij,
+        excess = mean over pairs (i, j) inside a stage of (mean of D over pairs across with the same |i - j|) - D_ij
 
     and p that of all other ways to cut the L layers into as many stages. A curve that rises evenly has an excess of 0.
 

@@ -120,7 +120,6 @@ def test_what_is_imported_is_declared():
     declared = {Requirement(each).name for each in [*PROJECT["dependencies"], *extras]}
     assert asked <= declared, f"imported, not declared: {asked - declared}"
     assert {Requirement(each).name for each in PROJECT["dependencies"]} <= asked, "declared, not imported"
-    assert "approximate" not in PROJECT["optional-dependencies"]
 
 
 def test_bounds_are_lower_ones_and_the_tested_environment_keeps_them():

@@ -18,16 +18,14 @@ SMALL = 4_000_000  # bytes: a file that takes no more in float16 is not compress
 def embed(run: str | Path, images: Images | None = None) -> Result:
     """Put the weights of a finished training run into modlib, as small as they go.
 
-    float16 where that is small, int8 where it is not, and the next better precision where more is lost than
-    :data:`ALLOWED`.
+    float16 where that is small, int8 where it is not, the next better precision where more is lost than :data:`ALLOWED`.
 
     Args:
-        run: its folder (see :func:`modlib.training.train`).
-        images: test images; by default the dataset's.
+        run, images: its folder (see :func:`modlib.training.train`); test images, by default the dataset's.
 
     Returns:
-        Result "compression": accuracy in percent, curve (N = 500, k = 3) and bytes of the weights as they were trained
-        and as they are embedded. It and the record of the training then lie among the recorded results.
+        Result "compression": accuracy in percent, curve (N = 500, k = 3) and bytes, as trained and as embedded. It and the
+        record of the training then lie among the recorded results.
 
     Raises:
         OSError: if the run is not finished.

@@ -72,28 +72,23 @@ def reproduce(
 
     Args:
         figure: a key of :data:`modlib.campaign.figures.FIGURES`, or ``"all"``: what is still missing of any, by its own
-            recipes and in the order of :data:`modlib.campaign.figures.QUEUE`.
-        models: only these networks (any of :data:`modlib.models.MODELS`); by default the figure's.
-        datasets: only these datasets; by default the figure's.
+            recipes and in the order of ``modlib.campaign.figures.QUEUE``.
+        models, datasets: only these, any of :data:`modlib.models.MODELS` and of the datasets; by default the figure's.
         variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a, or of fig5
             those with weights of ``"torchvision"`` or ``"keras"`` (resnet50 only).
-        recipe, epochs, batch_size, seed: of :func:`modlib.training.train`.
-        tune_epochs: of training a pruned network; by default as many as the whole one had.
+        recipe, epochs, batch_size, seed: of :func:`modlib.training.train`; tune_epochs: of fine-tuning, by default as many.
         device, max_minutes: where to train and measure, and when to stop; the same call goes on later.
         scale: ``"full"``, or ``"smoke"`` to try the whole way in seconds. (Its records say so, and lie apart.)
         images: for fig5: a folder of ImageNet images, one folder a class.
         runs, out: folders of the training runs and of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
-        weights: for fig4: measure networks that others trained, a key of :data:`modlib.models.sources.SOURCES`, by default all
-            that this source has.
-        progress: show bars.
-        jobs: units measured at the same time, each in a process of its own.
+        weights: for fig4: measure the networks of another source, a key of :data:`modlib.models.sources.SOURCES`.
+        progress, jobs: show bars; units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
             (workers of one thread each, that see ``runs`` and ``out`` under the same paths and have modlib installed).
 
     Yields:
-        Step, one a unit; with jobs or a backend in the order in which they finish. A unit whose worker is lost is measured
-        again by another, and failed if that one is lost too.
+        Step, one a unit; with jobs or a backend as they finish. A unit fails if it takes two workers with it.
 
     Raises:
         ValueError: for an argument that cannot be, fig5 without images, or Dask without a scheduler.
@@ -195,8 +190,8 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
 def measure(*figures: str, **which) -> Records:
     """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, this machine's in their place.
 
-    With these scales, what these figures show is measured first, into :func:`modlib.scale.local_results`, from training runs in the
-    folder ``runs`` beside it: with ``full`` to the end, with ``gpu`` as much as fits in :data:`GPU_MINUTES`. What stopped goes on
+    With these scales, what these figures show is measured first, into the folder of ``$MODLIB_RESULTS``, from training runs in the
+    folder ``runs`` beside it: with ``full`` to the end, with ``gpu`` as much as fits in ``GPU_MINUTES``. What stopped goes on
     where it stopped, and nothing is measured twice.
 
     Args:

@@ -42,13 +42,13 @@ def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.Data
     """What goes with each layer. One row a layer: layer, stage (which must keep one), macs, params, why it cannot go.
 
     What remains of a pruned network sees images of the same sizes as before, so the costs of layers that go together
-    add up: :func:`cost` of the pruned network is that of the whole one minus their sum, exactly.
+    add up: :func:`modlib.cost.cost` of the pruned network is that of the whole one minus their sum, exactly.
 
     Args:
         shape: (3, H, W) of one image.
 
     Raises:
-        ValueError: as :func:`removable` and :func:`cost` do.
+        ValueError: as :func:`removable` and :func:`modlib.cost.cost` do.
 
     >>> import modlib
     >>> table = layer_costs(modlib.build_model("resnet56")).set_index("layer")

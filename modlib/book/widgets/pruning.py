@@ -31,7 +31,7 @@ def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: R
     Args:
         network: shown first, such as ``"resnet20-cifar10"``, or ``"vgg19-cifar10-paper"`` for a curve of Fig. 4; by
             default the deepest of those that come with modlib.
-        tol: the tolerance of the rule first shown, one of :data:`TOLERANCES`.
+        tol: the tolerance of the rule first shown, one of ``TOLERANCES``.
         records: of which networks with a trained curve are offered; by default all of modlib's.
         printed: whether the paper's curves of Fig. 4 are offered too, with the costs of such networks.
 
