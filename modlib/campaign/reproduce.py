@@ -190,13 +190,11 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
 def measure(*figures: str, **which) -> Records:
     """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, this machine's in their place.
 
-    With these scales, what these figures show is measured first, into the folder of ``$MODLIB_RESULTS``, from training runs in the
-    folder ``runs`` beside it: with ``full`` to the end, with ``gpu`` as much as fits in ``GPU_MINUTES``. What stopped goes on
-    where it stopped, and nothing is measured twice.
+    Then what these figures show is measured first, into the folder of ``$MODLIB_RESULTS``, from training runs in ``runs`` beside it:
+    to the end with ``full``, with ``gpu`` what fits in ``GPU_MINUTES``. Nothing is measured twice.
 
     Args:
-        figures: keys of :data:`modlib.campaign.figures.FIGURES`.
-        **which: ``models`` and ``datasets`` of :func:`reproduce`.
+        figures, which: keys of :data:`modlib.campaign.figures.FIGURES`; ``models`` and ``datasets`` of :func:`reproduce`.
     """
     if chosen_scale() not in ("gpu", "full"):
         return Records.read(FOLDER)
