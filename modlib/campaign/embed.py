@@ -24,8 +24,7 @@ def embed(run: str | Path, images: Images | None = None) -> Result:
         run, images: its folder (see :func:`modlib.training.train`); test images, by default the dataset's.
 
     Returns:
-        Result "compression": accuracy in percent, curve (N = 500, k = 3) and bytes, as trained and as embedded. It and the
-        record of the training then lie among the recorded results.
+        Result "compression": accuracy in percent, curve (N = 500, k = 3) and bytes, as trained and as embedded.
 
     Raises:
         OSError: if the run is not finished.

@@ -190,8 +190,8 @@ def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> st
 def measure(*figures: str, **which) -> Records:
     """The records that a page shows: modlib's own and, with MODLIB_SCALE=gpu or full, this machine's in their place.
 
-    Then what these figures show is measured first, into the folder of ``$MODLIB_RESULTS``, from training runs in ``runs`` beside it:
-    to the end with ``full``, with ``gpu`` what fits in ``GPU_MINUTES``. Nothing is measured twice.
+    Then what these figures show is measured first, into the folder of ``$MODLIB_RESULTS``, from runs in ``runs`` beside it: to the
+    end with ``full``, with ``gpu`` what fits in ``GPU_MINUTES``.
 
     Args:
         figures, which: keys of :data:`modlib.campaign.figures.FIGURES`; ``models`` and ``datasets`` of :func:`reproduce`.
