@@ -133,8 +133,7 @@ class Campaign:
             return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
         record = self.train(unit, left, folder, name=unit.model)
         write_result(record, self.out / f"training-{self.run(unit)}.json")
-        network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors")
-        return network.to(self.device), record, "as trained"
+        return load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(self.device), record, "as trained"
 
 
 def countdown(minutes: float | None, begun: float | None = None) -> Left:

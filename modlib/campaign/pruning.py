@@ -125,13 +125,10 @@ def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
 
 
 def _twin(campaign: Campaign, settings: dict, names: list[str]) -> Result | None:
-    """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same.
-
-    The copy is no second measurement: whoever counts or compares runs leaves out what has ``evidence["measured_as"]``.
-    """
+    """A record of the network without just these layers, chosen by another criterion: trained again, it would come out the same."""
     alike = {key: value for key, value in settings.items() if key not in ("criterion", "count")}
     for each in campaign.recorded("pruning", alike):
         if each.coords["removed"] == names:
             variant = "{criterion}-{count}-{start}".format(**each.settings)
-            return replace(each, settings=settings, evidence={"measured_as": variant} | each.evidence)
+            return replace(each, settings=settings, evidence={"measured_as": variant} | each.evidence)  # not to be counted again
     return None
