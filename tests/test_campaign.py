@@ -19,18 +19,18 @@ from modlib.campaign import pruning as section5
 from modlib.campaign import reproduce as experiments
 from modlib.campaign.curves import measure_curves
 from modlib.campaign.figures import FIGURES, Task
-from modlib.campaign.networks import SCALES, Scale
+from modlib.campaign.networks import EXTENTS, Extent
 from modlib.campaign.reproduce import reproduce
 from modlib.models import build_model
 from modlib.paper import paper_values
 from modlib.results import find_results, read_result
 
-TINY = Scale((20, 30, 40), (1, 3), 2, epochs=1, images=60)
+TINY = Extent((20, 30, 40), (1, 3), 2, epochs=1, images=60)
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(SCALES, "smoke", TINY)
+    monkeypatch.setitem(EXTENTS, "smoke", TINY)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_trained_and_measured_once_then_found(go, tmp_path, monkeypatch):
     for path in (tmp_path / "results").rglob("curves*.json"):
         path.unlink()
     monkeypatch.undo()
-    monkeypatch.setitem(SCALES, "smoke", TINY)
+    monkeypatch.setitem(EXTENTS, "smoke", TINY)
     monkeypatch.setattr(training._Run, "one_epoch", None)  # the finished run is used, not trained again
     assert go("fig4") == [("resnet20", "cifar10", "measured")]
     np.testing.assert_array_equal(go.steps[0].result["q"], record["q"])
@@ -120,7 +120,7 @@ def test_the_record_holds_what_the_library_gives(go):
         names = modlib.layer_names(model, at)
         assert record.coords[at] == names
         expected = modlib.repeat_curves(model, images, n=10, k=1, draws=2, layers=names)
-        small = measure_curves(model, images, {"dataset": "cifar10"}, Scale((10,), (1, 3), 2))
+        small = measure_curves(model, images, {"dataset": "cifar10"}, Extent((10,), (1, 3), 2))
         np.testing.assert_allclose(small.at("q", n=10, k=1, layer=names), expected.q, atol=1e-6)
     np.testing.assert_allclose(record["per_class"].sum(1), record.at("q", n=30, k=3).mean(0), atol=2e-6)
     assert record["params"] == sum(p.numel() for p in model.parameters())
@@ -134,7 +134,7 @@ def test_training_by_epochs_is_recorded(go):
 
 def test_out_of_time_goes_on_later(go, monkeypatch):
     assert go("fig4", max_minutes=0) == [("resnet20", "cifar10", "out of time")]
-    monkeypatch.setitem(SCALES, "smoke", Scale((20,), (1, 3), 2, epochs=2, images=60))
+    monkeypatch.setitem(EXTENTS, "smoke", Extent((20,), (1, 3), 2, epochs=2, images=60))
     whole, ticks = training.time.monotonic, iter(range(0, 10**6, 50))
     monkeypatch.setattr(training.time, "monotonic", lambda: next(ticks))  # the clock of training alone
     assert go("fig4", max_minutes=2) == [("resnet20", "cifar10", "out of time")]

@@ -240,7 +240,7 @@ def test_train_goes_on_where_it_stopped(modlib_, monkeypatch, tmp_path, tiny_cif
 
 def test_reproduce_goes_the_whole_way_and_tells_what_became_of_each_network(modlib_, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(campaign.SCALES, "smoke", campaign.Scale((20,), (1, 3), 2, epochs=1, images=60))
+    monkeypatch.setitem(campaign.EXTENTS, "smoke", campaign.Extent((20,), (1, 3), 2, epochs=1, images=60))
     command = ("reproduce", "fig4", "--models", "resnet20,resnet32", "--datasets", "cifar10", "--scale", "smoke")
     status, out, _ = modlib_(*command)
     assert status == 0 and "resnet20 on cifar10: measured\n" in out and out.endswith("resnet32 on cifar10: measured\n")

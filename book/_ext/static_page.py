@@ -13,11 +13,10 @@ import re
 import shutil
 from pathlib import Path
 
+import pictures
 import vl_convert
 from sphinx.application import Sphinx
 from sphinx.config import Config
-
-import pictures
 
 HERE = Path(__file__).parent
 STARTUP = HERE / "kernel_startup.py"

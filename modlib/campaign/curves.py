@@ -3,7 +3,7 @@
 from torch import nn
 
 from modlib._tensors import place
-from modlib.campaign.networks import Campaign, Left, Scale, Unit, all_layers
+from modlib.campaign.networks import Campaign, Extent, Left, Unit, all_layers
 from modlib.cost import accuracy, cost
 from modlib.curves import curve_grid
 from modlib.data import Images, load_images
@@ -14,7 +14,7 @@ from modlib.results import Result, measurement
 from modlib.zoo import load_model
 
 
-def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Scale, progress: bool = False, **evidence) -> Result:
+def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Extent, progress: bool = False, **evidence) -> Result:
     """What the book shows of a network's layers: Q over layers, N, k and draws, and per class; accuracy; cost.
 
     Layers are those of both readings, ``at="conv"`` and ``at="relu"``, in the order in which they run; the coordinates

@@ -18,7 +18,7 @@ from modlib.zoo import load_model, registry
 
 
 @dataclass(frozen=True)
-class Scale:
+class Extent:
     """How much a campaign measures."""
 
     n: tuple[int, ...]  # numbers of samples N; those that the test set does not hold are left out
@@ -28,9 +28,9 @@ class Scale:
     images: int | None = None  # of the training set, and half as many of the test set; by default all
 
 
-SCALES = {
-    "full": Scale((200, 500, 1000, 2000, 5000), (1, 3, 5, 7, 9, 11, 15, 20, 30, 50), 5),
-    "smoke": Scale((50, 100), (1, 3), 2, epochs=1, images=1600),  # the whole way in seconds, for nothing but trying it
+EXTENTS = {
+    "full": Extent((200, 500, 1000, 2000, 5000), (1, 3, 5, 7, 9, 11, 15, 20, 30, 50), 5),
+    "smoke": Extent((50, 100), (1, 3), 2, epochs=1, images=1600),  # the whole way in seconds, for nothing but trying it
 }
 
 
@@ -65,8 +65,8 @@ class Campaign:
     weights: str | None = None  # of others' networks, a key of modlib.models.sources.SOURCES, instead of training any
 
     @property
-    def scale(self) -> Scale:
-        return SCALES[self.scale_name]
+    def scale(self) -> Extent:
+        return EXTENTS[self.scale_name]
 
     def training(self, unit: Unit) -> dict:
         """The settings that identify a trained network; the size of a batch where it is not the recipe's."""

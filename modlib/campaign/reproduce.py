@@ -12,7 +12,7 @@ import torch
 from modlib._checks import number, room_for, unknown, whole_number
 from modlib._tensors import usable
 from modlib.campaign.figures import FIGURES, QUEUE, Figure, Task
-from modlib.campaign.networks import SCALES, Campaign, OutOfTime, Unit, countdown
+from modlib.campaign.networks import EXTENTS, Campaign, OutOfTime, Unit, countdown
 from modlib.campaign.parallel import LOSSES, spread
 from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
@@ -99,7 +99,7 @@ def reproduce(
         raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
     if figure == "fig5" and images is None:
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
-    _names("scale", [scale], SCALES)
+    _names("scale", [scale], EXTENTS)
     number("max_minutes", 0 if max_minutes is None else max_minutes, 0)
     whole_number("batch_size", 1 if batch_size is None else batch_size, 1)
     jobs = whole_number("jobs", jobs, 1)
@@ -115,7 +115,7 @@ def reproduce(
     began, steps = time.time(), []
     for each in QUEUE if figure == "all" else [task]:
         name = str(each) if figure == "all" else ""
-        if name and SCALES[scale].epochs:  # a trial
+        if name and EXTENTS[scale].epochs:  # a trial
             each = replace(each, epochs=None, tune_epochs=None)
         units, how = _checked(each, scale)
         step = partial(_step, Campaign(**common, **how), FIGURES[each.figure], max_minutes, began, name)
@@ -141,7 +141,7 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     units = [Unit(m, d, variant) for m, d in dict.fromkeys(networks) for variant in figure.variants(m)]
     _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
     usual = RECIPES[task.recipe].epochs
-    epochs = (SCALES[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
+    epochs = (EXTENTS[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
     how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1), "seed": whole_number("seed", task.seed, 0)}
     how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1)
     return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}

@@ -145,7 +145,7 @@ def knn_graphs(
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     samples = check_samples(samples, len(x))
-    k = check_k(k, min(map(len, samples), default=len(x)), "features")
+    k = check_k(k, min(map(len, samples)), "features")
     if x.dtype not in (torch.float64, torch.float16):
         x = x.float()
     if sketch is not None:

@@ -9,7 +9,7 @@ from modlib.book.words import proper
 from modlib.paper import DATASETS, OURS, paper_values
 from modlib.results import Records, Result
 
-SCALE = 10_000  # curves travel as whole numbers of 1e-4
+STEPS = 10_000  # curves travel as whole numbers of 1e-4
 PITCH = 1.3  # of the rows of panels, in units of Q
 WEIGHTS, READINGS = ("trained", "untrained"), ("conv", "relu")
 SETTING = {"n": 500, "k": 3}  # shown at first
@@ -95,7 +95,7 @@ def _grid_layers(panels: list[dict], rows: int) -> alt.LayerChart:
     ours = base.transform_filter("datum.found").transform_calculate(
         layer="datum.series[reading]", depth="sequence(1, datum.count + 1)",
     ).transform_flatten(["layer", "depth"]).transform_calculate(
-        Q=f"datum.series.mean[{at}] / {SCALE}", spread=f"datum.series.std[{at}] / {SCALE}", curve="'ours'",
+        Q=f"datum.series.mean[{at}] / {STEPS}", spread=f"datum.series.std[{at}] / {STEPS}", curve="'ours'",
         x=across("count"), y="datum.y0 + datum.Q", low="datum.y - datum.spread", high="datum.y + datum.spread",
     )  # fmt: skip
     words = [*panel, alt.Tooltip("depth:Q", title="layer"), alt.Tooltip("Q:Q", format=".3f")]
@@ -129,7 +129,7 @@ def _packed(record: Result | None) -> dict | None:
         return None
     coords, dims = record.coords, record.values["q"]["dims"]
     q = np.moveaxis(record["q"], [dims.index(dim) for dim in ("draw", "n", "k", "layer")], range(4))
-    mean, std = (np.rint(SCALE * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))
+    mean, std = (np.rint(STEPS * part).astype(int).ravel().tolist() for part in (q.mean(0), q.std(0, ddof=1)))
     packed = {"n": coords["n"], "k": coords["k"], "layers": len(coords["layer"]), "mean": mean, "std": std}
     packed |= {at: [coords["layer"].index(name) for name in coords[at]] for at in READINGS}
     return packed | ({"accuracy": round(float(record["accuracy"]), 2)} if "accuracy" in record.values else {})
@@ -142,4 +142,4 @@ def _ends(panels: list[dict], weights: str, at: str, n: int, k: int) -> list[flo
         if series and n in series["n"] and k in series["k"]:
             start = (series["n"].index(n) * len(series["k"]) + series["k"].index(k)) * series["layers"]
             ends.append([series["mean"][start + series[at][end]] for end in (0, -1)])
-    return [len(ends), *np.round(np.mean(ends, 0) / SCALE, 4).tolist()] if ends else [0, 0, 0]
+    return [len(ends), *np.round(np.mean(ends, 0) / STEPS, 4).tolist()] if ends else [0, 0, 0]
