@@ -22,7 +22,7 @@ class ModularityTracker:
     Args:
         model: the network that is trained.
         x, y: samples and labels, as of :func:`modlib.modularity_curve`; a few hundred that are not trained on. They are read once.
-        every: epochs (or whatever :meth:`step` counts) from one measurement to the next.
+        every: epochs (or whatever ``step`` counts) from one measurement to the next.
         k: neighbours of each node.
         layers: names of modules; by default those of :func:`modlib.layer_names` that run.
         writer: a ``SummaryWriter`` of TensorBoard, which then shows ``modularity/LAYER`` over the steps.
