@@ -1,4 +1,4 @@
-"""Chapters that people read: words, screens, tables, decimals and tab stops of each page, counted as a reader meets them."""
+"""Chapters that people read: words, screens, tables and decimals of each page, counted as a reader meets them."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,6 @@ pytestmark = pytest.mark.browser
 BOOK = Path(__file__).parents[1] / "_build" / "html"
 SCREEN = {"width": 1400, "height": 900}
 HALVED = ("04-modularity-curves", "05-adversarial", "07-ablation", "08-layer-difference", "09-pruning")
-CHAPTERS = tuple(path.stem for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.md")))
 
 # What is seen of the article; of its tables those that are not folded and not part of a figure with controls.
 SEEN = """() => {
@@ -53,16 +52,3 @@ def test_a_chapter_is_a_lecture(browser, home, chapter):
 def test_something_moves_on_the_first_screen(browser, home):
     with visit(browser, home, "book/index", viewport=SCREEN) as page:
         assert page.evaluate(SEEN)["figure"] < 0.5
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_few_tab_stops_before_the_first_control(browser, home, chapter):
-    with visit(browser, home, f"notebooks/{chapter}", viewport=SCREEN) as page:
-        stops = page.evaluate("""() => {
-            const article = document.querySelector("article");
-            const stops = [...article.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")]
-                .filter((e) => e.tabIndex >= 0 && e.offsetParent !== null);
-            const first = stops.findIndex((e) => e.closest(".book-widget, .book-chart"));
-            return first < 0 ? 0 : first;
-        }""")
-    assert stops <= 25
