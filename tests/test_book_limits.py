@@ -19,7 +19,8 @@ SEEN = """() => {
     const figure = article.querySelector(".book-widget, .book-chart");
     const apart = [...article.querySelectorAll(".book-widget, .book-chart, .cell_input, .section-number, .caption-number")];
     return {
-        text: article.innerText, apart: apart.map((e) => e.innerText), tables: tables.length, screens: article.scrollHeight / innerHeight,
+        text: article.innerText, apart: apart.map((e) => e.innerText),
+        tables: tables.length, screens: article.scrollHeight / innerHeight,
         figure: figure ? figure.getBoundingClientRect().top / innerHeight : null,
     };
 }"""
