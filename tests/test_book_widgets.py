@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import networkx as nx
 import numpy as np
 import pytest
-from browser import CONTROL, PHONE, visit
+from browser import CONTROL, PHONE, visit, wait_until_drawn
 from test_book import HTML, PAGES, browser, home, pytestmark, source  # noqa: F401  (fixtures and marks)
 
 import modlib
@@ -36,7 +36,11 @@ def index(page, name: str) -> int:
 
 
 def box(page, name: str):
-    return page.locator(".book-widget").nth(index(page, name))
+    """The place of the widget `name`; widgets of one page get ready in any order, so not its turn in bookWidgets."""
+    places = "[...document.querySelectorAll('.book-widget')]"
+    return page.locator(".book-widget").nth(
+        page.evaluate(f"{places}.findIndex(place => place.contains(bookWidgets[{index(page, name)}].box))")
+    )
 
 
 def read(page, name: str, trait: str = "setting"):
@@ -197,7 +201,7 @@ def test_the_address_leads_to_the_same_setting(browser, home, page_name, name):
         assert f"{name}." in address
         page.goto("about:blank")
         page.goto(address)
-        page.wait_for_function("() => window.bookWidgets?.length")
+        wait_until_drawn(page)
         assert read(page, name) == setting
         assert said(box(page, name)) == text
 
@@ -209,7 +213,7 @@ def test_an_address_that_makes_no_sense_does_no_harm(browser, home, page_name, n
     asked = "&".join(f"{name}.{key}=99x" for key in setting)
     with visit(browser, home, page_name) as page:
         page.goto(f"{home}/{page_name}.html?{asked}&other=kept")
-        page.wait_for_function("() => window.bookWidgets?.length")
+        wait_until_drawn(page)
         assert q_said(box(page, name))
         box(page, name).locator("input[type=range]:visible:enabled").first.press("ArrowLeft")
         page.wait_for_timeout(400)
