@@ -33,6 +33,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 # The built book, and JupyterLab, in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
 check-book: $(READY)

@@ -162,9 +162,7 @@ def _zeros(n: int, shape: Sequence[int]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def seconds(
-    model: nn.Module, shape: Sequence[int] = (3, 32, 32), batch_size: int = 100, min_seconds: float = 1.0
-) -> float:
+def seconds(model: nn.Module, shape: Sequence[int] = (3, 32, 32), batch_size: int = 100, min_seconds: float = 1.0) -> float:
     """Seconds one image takes where the model lies: the median of forward passes of a batch, in evaluation mode.
 
     Args:

@@ -161,9 +161,7 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     return np.concatenate(parts)
 
 
-def confidence_interval(
-    graph, labels, k: int = 3, level: float = 0.95, repeats: int = 400, seed: int = 0
-) -> np.ndarray:
+def confidence_interval(graph, labels, k: int = 3, level: float = 0.95, repeats: int = 400, seed: int = 0) -> np.ndarray:
     """An interval for the Q that other samples of the same number would have on average.
 
     From the deviations of random halves of the samples. Of a mean, halves drawn without replacement spread around the

@@ -31,11 +31,6 @@ def modularity(a, labels) -> float:
     """Eq. 1 as it stands, with 2W the sum of the whole symmetric matrix."""
     total, strength = a.sum(), a.sum(1)
     return (
-        sum(
-            a[i, j] - strength[i] * strength[j] / total
-            for i in range(len(a))
-            for j in range(len(a))
-            if labels[i] == labels[j]
-        )
+        sum(a[i, j] - strength[i] * strength[j] / total for i in range(len(a)) for j in range(len(a)) if labels[i] == labels[j])
         / total
     )

@@ -58,9 +58,9 @@ def source(name: str) -> str:
 PAGES = pages_of_toc()
 NOTEBOOKS = [name for name in PAGES if name.startswith("notebooks/")]
 PICTURED = [
-    name for name in PAGES
-    if (HTML / f"{name}.html").exists()
-    and re.search(r'class="book-chart"|jupyter\.widget-view', source(name))
+    name
+    for name in PAGES
+    if (HTML / f"{name}.html").exists() and re.search(r'class="book-chart"|jupyter\.widget-view', source(name))
 ]
 
 
@@ -195,9 +195,7 @@ def test_page_on_a_desk(browser, home, name):
     with visit(browser, home, name) as page:
         assert page.locator("article h1").count() == 1
         assert page.locator("input[type=search]").count() == 1
-        missing = page.evaluate(
-            "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
-        )
+        missing = page.evaluate("() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
         assert not missing
         assert not page.locator("mjx-merror").count(), "a formula does not parse"
         assert not overflow(page)
@@ -350,8 +348,7 @@ def test_a_slider_ends_where_the_network_ends(browser, home, name):
 
 def accessible_name(control) -> str:
     return control.evaluate(
-        "e => e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.textContent).join()"
-        " || e.textContent"
+        "e => e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.textContent).join() || e.textContent"
     ).strip()
 
 

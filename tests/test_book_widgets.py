@@ -140,9 +140,7 @@ def test_the_modularity_explorer_says_what_was_recorded(browser, home):
 
         def check():
             setting = read(page, "explorer")
-            for record in find_results(
-                "curves", model=setting["model"], dataset=setting["dataset"], weights=setting["weights"]
-            ):
+            for record in find_results("curves", model=setting["model"], dataset=setting["dataset"], weights=setting["weights"]):
                 q = record.at("q", n=setting["n"], k=setting["k"]).mean(0)
                 chosen = [record.coords["layer"].index(name) for name in record.coords[setting["reading"]]]
                 first, last = q[chosen][[0, -1]]
@@ -327,9 +325,7 @@ def test_an_accessibility_checker_finds_nothing_serious(browser, home, page_name
         box(page, name).locator("summary").click()
         found = axe.Axe().run(page, context=".book-widget", options={"preload": False}).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
-    assert not serious, [
-        (each["id"], each["help"], [node["html"][:200] for node in each["nodes"][:4]]) for each in serious
-    ]
+    assert not serious, [(each["id"], each["help"], [node["html"][:200] for node in each["nodes"][:4]]) for each in serious]
 
 
 @every_widget

@@ -52,6 +52,7 @@ class Vector(nn.Module):
 ])  # fmt: skip
 def test_attention_and_recurrent_modules(inner, macs):
     if macs is None:
+
         class Self(nn.Module):
             def __init__(self):
                 super().__init__()

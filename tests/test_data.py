@@ -9,15 +9,14 @@ import re
 import shutil
 import subprocess
 import tarfile
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hosting import answering, sends
 from PIL import Image
 
 import modlib.data
@@ -442,32 +441,18 @@ def host(cuts: int = 0, ranges: bool = True, content: bytes = CONTENT):
     """Serves ``content`` from this machine, and cuts the first ``cuts`` answers in half. Gives address and requests."""
     asked = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.headers.get("Range"))
-            first = int(asked[-1].removeprefix("bytes=").split("-")[0]) if asked[-1] and ranges else 0
-            part = content[first:]
-            if asked[-1] and ranges and not part:
-                self.send_error(416)
-                return
-            self.send_response(206 if asked[-1] and ranges else 200)
-            self.send_header("Content-Length", str(len(part)))
-            self.end_headers()
-            self.wfile.write(part[: len(part) // 2] if len(asked) <= cuts else part)
-            self.close_connection = True
+    def answer(handler):
+        asked.append(handler.headers.get("Range"))
+        first = int(asked[-1].removeprefix("bytes=").split("-")[0]) if asked[-1] and ranges else 0
+        part = content[first:]
+        if asked[-1] and ranges and not part:
+            handler.send_error(416)
+            return
+        half = part[: len(part) // 2] if len(asked) <= cuts else part
+        sends(half, 206 if asked[-1] and ranges else 200, **{"Content-Length": str(len(part))})(handler)
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/set.tgz", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer) as (url, _):
+        yield f"{url}/set.tgz", asked
 
 
 def fetch(url, folder):

@@ -270,9 +270,7 @@ def test_a_model_that_cannot_be_copied_is_told(own):
 def test_an_error_is_a_sentence_and_the_explorer_works_on(own):
     page = Page(explore(*own))
     page.ask(1, n=100)
-    assert (
-        page.answer(1)["words"] == "Python could not compute this: N = 100 asks for more images than the 30 there are"
-    )
+    assert page.answer(1)["words"] == "Python could not compute this: N = 100 asks for more images than the 30 there are"
     page.ask(2, n=10, model="vgg19", dataset="cifar10", weights="trained")
     assert "no trained weights of 'vgg19' on 'cifar10'" in page.answer(2)["words"]
     page.ask(3, n=15)

@@ -315,8 +315,7 @@ def test_nearest_of_all_snapshots(snapshots):
 
 def test_persistence_is_the_share_of_edges_kept(snapshots):
     edges = [
-        {(i, j) for i in range(g.n) for j, w in zip(g.neighbors[i], g.weights[i], strict=True) if w > 0}
-        for g in snapshots.graphs
+        {(i, j) for i in range(g.n) for j, w in zip(g.neighbors[i], g.weights[i], strict=True) if w > 0} for g in snapshots.graphs
     ]
     kept = [len(a & b) / len(a) for a, b in zip(edges, edges[1:], strict=False)]
     np.testing.assert_allclose(snapshots.persistence(), kept)

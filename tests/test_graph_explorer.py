@@ -114,15 +114,11 @@ def test_thumbnails_of_floats_a_little_outside_their_range_do_not_wrap_around():
 
 
 def test_attacked_images_stand_beside_the_clean_ones(graph, images, positions):
-    attacked = modlib.Images(
-        np.clip(images.x / 255 + 0.1, 0, 1).astype(np.float32), images.y, images.classes, "attacked"
-    )
+    attacked = modlib.Images(np.clip(images.x / 255 + 0.1, 0, 1).astype(np.float32), images.y, images.classes, "attacked")
     other = snapshots(images, 3, 6, seed=1)
     versions = explore_graph(graph, images, positions, attacked=(other, attacked, positions[::-1])).data["versions"]
     assert list(versions) == ["clean", "attacked"]
-    assert versions["attacked"]["q"][2][2] == pytest.approx(
-        modlib.modularity(other[2].nearest(3), images.y), abs=5.1e-5
-    )
+    assert versions["attacked"]["q"][2][2] == pytest.approx(modlib.modularity(other[2].nearest(3), images.y), abs=5.1e-5)
 
 
 def test_a_whole_experiment_fits_a_page():

@@ -327,7 +327,7 @@ def test_damaged_images(tries, refused, tmp_path, rng):
 def test_postscript_by_another_name_starts_no_program(tmp_path, monkeypatch):
     started = tmp_path / "STARTED"
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\ntouch {started}\n[ \"$1\" = --version ] && echo 10.0\nexit 0\n")
+    (tmp_path / "bin" / "gs").write_text(f'#!/bin/sh\ntouch {started}\n[ "$1" = --version ] && echo 10.0\nexit 0\n')
     (tmp_path / "bin" / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"

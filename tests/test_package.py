@@ -160,9 +160,7 @@ def run_setup(monkeypatch, found: list[bool], module: ModuleType) -> list[str]:
             asked.append(f"%{name} {line}")
 
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: (next(answers) or None) if name == "modlib" else find_spec(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: (next(answers) or None) if name == "modlib" else find_spec(name))
     monkeypatch.setitem(sys.modules, "modlib", module)
     exec(TransformerManager().transform_cell(SETUP), {"get_ipython": Shell})
     return asked

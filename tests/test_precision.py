@@ -69,10 +69,12 @@ with torch.autocast("cpu", torch.bfloat16):
 
 def test_switches_hold_inside_and_after():
     """Each setting in a process of its own, forked from one that has torch and modlib already."""
-    program = LOOK + f"""
+    program = (
+        LOOK
+        + f"""
 import json, os, sys, traceback
-from modlib.cost import cost
-cost(model), modlib.attack(model, images, "fgsm")  # what they import, once
+import sympy, torch.fx.experimental.symbolic_shapes  # what cost imports, once
+from modlib.cost import cost  # nothing runs before the forks: a child would wait for ever for threads that it does not have
 for setting in {SETTINGS!r}:
     answers = []
     for uses in ({USES!r}, ""):
@@ -90,5 +92,6 @@ for setting in {SETTINGS!r}:
         os.wait()
     print(setting, "same" if answers[0] == answers[1] != "" else answers, flush=True)
 """
+    )
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
     assert run.stdout.splitlines() == [f"{setting} same" for setting in SETTINGS], run.stdout + run.stderr

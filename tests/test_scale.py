@@ -34,9 +34,7 @@ def at(monkeypatch, tmp_path):
 def calls(monkeypatch):
     """What was asked of the campaign, instead of measuring."""
     made = []
-    monkeypatch.setattr(
-        experiments, "reproduce", lambda *names, **options: made.append((*names, options)) or ["a step"]
-    )
+    monkeypatch.setattr(experiments, "reproduce", lambda *names, **options: made.append((*names, options)) or ["a step"])
     return made
 
 

@@ -44,8 +44,7 @@ def test_shared_edges_by_sets(rng):
     features += [features[1] + 0.3 * rng.normal(size=(40, 5)), np.eye(40)]  # the last has no edges
     graph = modlib.DynamicGraph(tuple("abcd"), tuple(modlib.knn_graph(x, k=4) for x in features))
     edges = [
-        {(i, j) for i, (row, s) in enumerate(zip(g.neighbors, g.weights, strict=True)) for j in row[s > 0]}
-        for g in graph.graphs
+        {(i, j) for i, (row, s) in enumerate(zip(g.neighbors, g.weights, strict=True)) for j in row[s > 0]} for g in graph.graphs
     ]
     assert shared_edges(graph).tolist() == [[len(a & b) for a in edges] for b in edges]
     inside = [{(i, j) for i, j in each if y[i] == y[j]} for each in edges]

@@ -55,8 +55,10 @@ def test_partial_mantel_is_the_partial_correlation_of_ranks(rng):
 
 def test_partial_mantel_does_not_take_a_common_cause_for_likeness(rng):
     depth = np.abs(np.subtract.outer(range(12), range(12)))
-    found = [[mantel(a, b, given, count=99).p < 0.05 for given in (None, depth)]
-             for a, b in ((depth + 2 * symmetric(rng, 12), depth + 2 * symmetric(rng, 12)) for _ in range(20))]
+    found = [
+        [mantel(a, b, given, count=99).p < 0.05 for given in (None, depth)]
+        for a, b in ((depth + 2 * symmetric(rng, 12), depth + 2 * symmetric(rng, 12)) for _ in range(20))
+    ]
     simple, partial = np.mean(found, 0)
     assert simple == 1 and partial < 0.3
 

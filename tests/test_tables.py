@@ -26,9 +26,7 @@ def record(tmp_path):
         draws = np.stack([np.asarray(q) - 0.01, np.asarray(q) + 0.01])[None, None]
         coords = {"n": [500], "k": [3], "draw": [1, 2], "layer": layers, "conv": layers, "relu": layers}
         values = {"q": (["n", "k", "draw", "layer"], draws), "accuracy": ([], 91.46)}
-        write_result(
-            measurement("curves", settings, coords, values), tmp_path / f"{model}-{dataset}-{weights}-{scale}.json"
-        )
+        write_result(measurement("curves", settings, coords, values), tmp_path / f"{model}-{dataset}-{weights}-{scale}.json")
 
     return write
 

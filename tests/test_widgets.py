@@ -82,8 +82,7 @@ def adjacency(preset: dict) -> np.ndarray:
 
 def test_presets_show_what_they_say():
     q = {
-        key: modlib.modularity(adjacency(preset), np.array(preset["groups"]))
-        for key, preset in graph_lab().data["presets"].items()
+        key: modlib.modularity(adjacency(preset), np.array(preset["groups"])) for key, preset in graph_lab().data["presets"].items()
     }
     assert q["triangles"] == pytest.approx(5 / 14)
     assert q["perfect"] == pytest.approx(1 - 1 / 3)

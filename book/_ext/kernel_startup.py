@@ -18,8 +18,7 @@ def _enable_book_charts():
         payload = json.dumps(spec, separators=(",", ":")).replace("<", r"\u003c")
         words = html.escape(spec.get("description", ""))
         fragment = (
-            f'<div class="book-chart" role="group" aria-label="{words}">'
-            f'<script type="application/json">{payload}</script></div>'
+            f'<div class="book-chart" role="group" aria-label="{words}"><script type="application/json">{payload}</script></div>'
         )
         still = spec
         if spec.get("width") == "container":  # a still has no container to fill

@@ -101,9 +101,7 @@ def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, do
 def search_from_files(app: Sphinx, pagename: str, *_) -> None:
     """Let search answer on `file://` too, where a browser refuses to fetch the summaries."""
     if pagename == "search":
-        app.add_js_file(None, body=(
-            'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
-        ))
+        app.add_js_file(None, body=('if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'))
 
 
 def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:

@@ -178,9 +178,7 @@ def cw(
 
 
 @torch.no_grad()
-def onepixel(
-    predict: Predict, x: torch.Tensor, y: torch.Tensor, rngs: Generators, *, max_pixels: int = 100
-) -> torch.Tensor:
+def onepixel(predict: Predict, x: torch.Tensor, y: torch.Tensor, rngs: Generators, *, max_pixels: int = 100) -> torch.Tensor:
     """One pixel in black, then in white, at places drawn at random, until one changes the prediction (Narodytska and
     Kasiviswanathan 2016, Algorithm 1: AdverTorch's SinglePixelAttack). Nothing else is clipped."""
     adversarial, live = x.clone(), torch.arange(len(x), device=x.device)

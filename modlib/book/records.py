@@ -32,6 +32,7 @@ def recorded_imagenet(records: Records) -> dict[str, Result]:
 
 # -------------------------------------------------------------------------------------------------------------- attacks
 
+
 def recorded_attacks(records: Records, model: str) -> dict[tuple[str, str], Result]:
     """(attack, protocol) -> record, for every attack measured with its default settings, and for :data:`CLIP`.
 
@@ -184,5 +185,3 @@ def printed_variants() -> pd.DataFrame:
     saved = {"macs": ours["flops_pruned"], "params": ours["params_pruned"]}
     add("resnet56_16", "cifar10", "table1", whole=whole, pruned=ours["top1"], lost=whole - ours["top1"], **saved)
     return pd.DataFrame(rows, columns=_COLUMNS).sort_values(["model", "dataset", "count"], ignore_index=True)
-
-

@@ -186,9 +186,10 @@ def _resume(url: str, output: str, _pooch, part: Path, resume: bool = True) -> N
         length = answer.headers.get("content-length", "")
         total = 0 if encoded or not length.isdigit() else int(length) + (0 if fresh else have)
         written = 0 if fresh else have
-        with part.open("wb" if fresh else "ab") as file, tqdm(
-            desc=part.stem, total=total or None, initial=written, unit="B", unit_scale=True
-        ) as bar:
+        with (
+            part.open("wb" if fresh else "ab") as file,
+            tqdm(desc=part.stem, total=total or None, initial=written, unit="B", unit_scale=True) as bar,
+        ):
             for chunk in answer.iter_content(2**14):  # of a piece whose rest does not come nothing is kept
                 written += len(chunk)
                 if written > LIMIT:

@@ -54,9 +54,7 @@ class KnnGraph:
     def directed(self) -> sp.csr_array:
         """D, (N, N) sparse float64: row i holds the out-edges of node i."""
         pointers = np.arange(0, self.n * self.k + 1, self.k)
-        d = sp.csr_array(
-            (self.weights.ravel().astype(np.float64), self.neighbors.flatten(), pointers), shape=(self.n, self.n)
-        )
+        d = sp.csr_array((self.weights.ravel().astype(np.float64), self.neighbors.flatten(), pointers), shape=(self.n, self.n))
         d.eliminate_zeros()  # in place: flatten() has made a copy
         return d
 

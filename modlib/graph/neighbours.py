@@ -33,9 +33,7 @@ def panel_bytes(n: int) -> int:
     return 3 * min(PANEL_BYTES, 4 * n * n)
 
 
-def nearest(
-    x: torch.Tensor, k: int, samples: Sequence[np.ndarray] | None = None
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def nearest(x: torch.Tensor, k: int, samples: Sequence[np.ndarray] | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The k most similar other rows of each row and their similarities, most similar first, equal ones by index.
 
     Similarities come in panels of rows: of each panel only what lies right of the diagonal is multiplied, and serves

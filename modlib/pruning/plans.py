@@ -39,9 +39,7 @@ class Plan:
         return pd.DataFrame({"layer": self.layers, "score": self.scores, "verdict": self.verdicts, "remove": goes})
 
 
-def find_redundant(
-    curve, tol: float = 0.01, model: nn.Module | None = None, *, layers: Sequence[str] | None = None
-) -> Plan:
+def find_redundant(curve, tol: float = 0.01, model: nn.Module | None = None, *, layers: Sequence[str] | None = None) -> Plan:
     """The layers where the modularity curve falls, stays or creeps.
 
     Layers are judged in order, each against the highest layer r of those kept before it. Layer i goes if it rises by no

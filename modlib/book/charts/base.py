@@ -22,8 +22,19 @@ def choice(name: str, title: str, options: Sequence, value=None, labels: Sequenc
 
 
 def finished(
-    chart: alt.LayerChart, name: str, height: int, title: str, description: str, *controls: alt.Parameter, tables: dict, say: str,
-    mark: str, columns: dict[str, str], now: dict[str, str] | None = None, most: dict[str, str] | None = None, size=alt.Undefined,
+    chart: alt.LayerChart,
+    name: str,
+    height: int,
+    title: str,
+    description: str,
+    *controls: alt.Parameter,
+    tables: dict,
+    say: str,
+    mark: str,
+    columns: dict[str, str],
+    now: dict[str, str] | None = None,
+    most: dict[str, str] | None = None,
+    size=alt.Undefined,
 ) -> alt.LayerChart:
     """A chart as wide as its place, with its controls, and with what the page does beside the picture.
 
