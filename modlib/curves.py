@@ -11,6 +11,7 @@ from modlib._checks import whole_number
 from modlib._tensors import plain
 from modlib.data import Images
 from modlib.graph import DynamicGraph, dynamic_graph, iter_graphs
+from modlib.graph.knn import check_k
 from modlib.models.inputs import as_inputs, samples
 from modlib.modularity import check_labels, modularity
 
@@ -192,11 +193,12 @@ def curve_grid(
     draws = whole_number("draws", draws, 1)
     seed = seed if seed is None else whole_number("seed", seed, 0)
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
-    k = tuple(whole_number("k", each, 1, min(n) - 1, f"for N={min(n)} samples") for each in k)
-    classes = int(check_labels(images.y, len(images)).max()) + 1
+    k = tuple(check_k(each, min(n), "n") for each in k)
+    known = check_labels(images.y, len(images))
+    classes = int(known.max()) + 1
     chosen = [np.sort(part) for each in n for part in _draw(len(images), each, draws, seed)]
     used = np.unique(np.concatenate(chosen))
-    labels = [check_labels(check_labels(images.y, len(images))[part], len(part)) for part in chosen]
+    labels = [check_labels(known[part], len(part)) for part in chosen]
     samples = [np.searchsorted(used, part) for part in chosen]
     layers, columns = [], []
     with closing(iter_graphs(model, images.x[used], max(k), samples, **options)) as stream:

@@ -170,9 +170,16 @@ def _first(model: nn.Module, x: Inputs, n: int, batch_size: int, run: Callable[[
 
 
 def layers_of(
-    model: nn.Module, x: Inputs, layers: Sequence[str] | str | None, *, forward: Callable | None = None, batch_size: int = 250
+    model: nn.Module,
+    x: Inputs,
+    layers: Sequence[str] | str | None,
+    *,
+    forward: Callable | None = None,
+    batch_size: int = 250,
+    **_others,
 ) -> list[str]:
     """The layers that are asked for; by default those of :func:`modlib.layer_names` that run, in the order in which they do.
+    Of the options of :func:`iter_features`, two matter here.
 
     Raises:
         ValueError: for an unknown layer, a model that modlib cannot look into, or inputs that it does not take.

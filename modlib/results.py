@@ -21,7 +21,7 @@ from modlib._checks import as_path, labelled_arrays, unknown
 from modlib._moved import forward
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
-from modlib.paper import PAPER_N, K
+from modlib.paper import K, paper_n
 
 FOLDER = ASSETS / "results"
 FORMAT = 1
@@ -95,7 +95,7 @@ class Result:
         """
         if at not in ("conv", "relu"):
             raise unknown("reading of a layer (at)", at, ["conv", "relu"])
-        n, layers = n or PAPER_N.get(self.settings["dataset"], 500), self.coords[at]
+        n, layers = n or paper_n(self.settings["dataset"]), self.coords[at]
         return CurveDraws(tuple(layers), self.at("q", n=n, k=k, layer=layers), k, n)
 
     def table(self, name: str) -> pd.DataFrame:

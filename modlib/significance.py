@@ -186,7 +186,7 @@ def confidence_interval(graph, labels, k: int = 3, level: float = 0.95, repeats:
         raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
     q = subsamples(graph, labels, k, None, repeats, seed)
     whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)
-    n = len(np.asarray(labels))
+    n = len(labels)
     deviation = (q - q.mean(-1, keepdims=True)) * np.sqrt((n // 2) / (n - n // 2))
     ends = np.quantile(deviation, [(1 + level) / 2, (1 - level) / 2], axis=-1)
     return whole - np.moveaxis(ends, 0, -1)

@@ -121,7 +121,7 @@ def linear_cka(
     if options.get("storage", "float32") != "float32":
         raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
     x = as_inputs(x)
-    names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
+    names = layers_of(model, x, layers, **options)
     n = samples(x)
     size = n if minibatch is None else whole_number("minibatch", minibatch, 4, n, f"for N={n} images")
     kernels = 8 * len(names) * size**2

@@ -8,6 +8,7 @@ from torch import nn
 from modlib._checks import whole_number
 from modlib._tensors import plain
 from modlib.curves import Curve, modularity_curve
+from modlib.graph.knn import check_k
 from modlib.models.inputs import as_inputs, samples
 from modlib.modularity import check_labels
 
@@ -47,7 +48,7 @@ class ModularityTracker:
     def __init__(self, model: nn.Module, x, y, *, every: int = 1, k: int = 3, layers=None, writer=None, **options):
         self.model, self.x, self.every = plain(model), as_inputs(x), whole_number("every", every, 1)
         self.y = check_labels(y, samples(self.x))
-        self.k = whole_number("k", k, 1, samples(self.x) - 1, f"for N={samples(self.x)} samples")
+        self.k = check_k(k, samples(self.x), "x")
         self.layers, self.writer, self.options = layers, writer, options
         self.curves: dict[int, Curve] = {}
         self.seconds = 0.0

@@ -49,6 +49,14 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
+def rounds(request):
+    """How often a piece of work is killed on its way to the end."""
+    if request.node.get_closest_marker("slow") and "slow" not in (request.config.option.markexpr or ""):
+        pytest.skip("minutes of kills; pytest -m slow")
+    return request.param
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

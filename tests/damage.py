@@ -1,11 +1,22 @@
 """Damaged and hostile files, drawn by a seed."""
 
 import json
+import os
 import struct
 
 import numpy as np
 
 STRANGE = [None, True, -1, 0, 10**30, 1e308, float("nan"), float("inf"), "", "\0", "x" * 300, [], {}, [[]], {"a": 1}, "../../x"]
+
+
+class Evil:
+    """Executes something when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
 
 
 def bytes_damaged(content: bytes, rng: np.random.Generator) -> bytes:

@@ -9,10 +9,10 @@ from modlib.pruning import prune
 from modlib.results import measurement, write_result
 
 
-def skeleton(name, dataset="cifar10"):
+def skeleton(name, dataset="cifar10", **options):
     """A network without the memory and time that its weights take."""
     with torch.device("meta"):
-        return build_model(name, dataset)
+        return build_model(name, dataset, **options)
 
 
 def pruned_record(folder, model, criterion, removed, lost, *, start="inherited", dataset="cifar10", whole=90.0, **settings):

@@ -86,7 +86,7 @@ def test_pgd_on_a_linear_model_ends_in_the_corner_of_the_ball(rng, rand_init):
     np.testing.assert_allclose(found.numpy(), np.clip(x.numpy() - 0.2 * np.sign(w).reshape(4, 4), 0, 1), atol=1e-12)
 
 
-def test_pgd_starts_uniformly_in_the_ball(rng):
+def test_pgd_starts_uniformly_in_the_ball():
     x = torch.full((400, 1, 4, 4), 0.5, dtype=torch.float64)
     flat = linear(np.zeros(16))  # no gradient: one step goes nowhere
     start = algorithms.pgd(flat, x, torch.zeros(400, dtype=torch.int64), generators(400), eps=0.3, nb_iter=1)

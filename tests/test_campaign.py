@@ -206,7 +206,7 @@ def test_time_spent_in_training_is_not_there_for_the_attack(go, monkeypatch, lim
     assert (clock.given, go.steps[0].note) == (given, note)
 
 
-def test_time_spent_waiting_for_another_worker_counts(go, monkeypatch, tmp_path):
+def test_time_spent_waiting_for_another_worker_counts(go, monkeypatch):
     clock, lock = Clock(monkeypatch), campaign.FileLock
 
     class Waits(lock):

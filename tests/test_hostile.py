@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import bytes_damaged, json_damaged, safetensors_of, safetensors_parts
+from damage import Evil, bytes_damaged, json_damaged, safetensors_of, safetensors_parts
 from hosting import answering, sends
 from PIL import Image
 from safetensors.numpy import save_file as save_arrays
@@ -42,7 +42,7 @@ def tries(request):
 
 
 @pytest.fixture
-def refused(request, record_property):
+def refused(request):
     """Calls a reader on a file: what it read, or None if it refused it as documented; counts both."""
     counts = {"refused": 0, "read": 0}
 
@@ -164,14 +164,14 @@ def test_damaged_weights(tries, refused, small, tmp_path, precision):
 @pytest.mark.parametrize("change, says", [
     ({"stages": [1_000_000, 1, 2]}, "asks for 1000003 blocks"),
     ({"stages": [1, 1, 3]}, "another architecture|is missing"),
-    ({"num_classes": 10**9}, "1000000000 classes"),
-    ({"num_classes": 10**30}, "classes"),
+    ({"num_classes": 10**9}, "num_classes must be"),
+    ({"num_classes": 10**30}, "num_classes must be"),
     ({"foo": 1}, "that modlib did not write"),
     ({"dataset": {}}, "no network can be built|unknown dataset"),
-    ({"pixels": [1]}, "pixels|unpack"),
-    ({"pixels": [[0.5] * 7, [1] * 7]}, "pixels must be three means"),
-    ({"pixels": [[0, 0, 0], [0, 0, 0]]}, "three positive deviations"),
-    ({"pixels": [[float("nan"), 0, 0], [1, 1, 1]]}, "pixels must be three means"),
+    ({"pixels": [1]}, "pixels must be the means"),
+    ({"pixels": [[0.5] * 7, [1] * 7]}, "pixels must be the means"),
+    ({"pixels": [[0, 0, 0], [0, 0, 0]]}, "pixels must be the means"),
+    ({"pixels": [[float("nan"), 0, 0], [1, 1, 1]]}, "pixels must be the means"),
 ])  # fmt: skip
 def test_a_file_that_asks_for_another_network_is_refused_before_anything_large_is_built(small, tmp_path, change, says):
     header, body = safetensors_parts(save_model(small, tmp_path / "w.safetensors").read_bytes())
@@ -246,16 +246,6 @@ def test_damaged_checkpoints(tries, refused, tmp_path, sample):
         weights.unlink(missing_ok=True)
         if refused(lambda: training.train("resnet20", max_minutes=0, **how), tmp_path) is not None:
             assert weights.read_bytes() == right
-
-
-class Evil:
-    """Executes something when it is unpickled."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.trace}",)
 
 
 def test_a_malicious_checkpoint_is_not_executed(tmp_path, sample):

@@ -120,3 +120,11 @@ def test_resuming_refuses_another_computation(change, rng, tmp_path):
     change(model)
     with pytest.raises(ValueError, match="another network"):
         modlib.modularity_curve(model, x, y, layers=["conv"], resume=file)
+
+
+def test_what_a_function_has_taken_with_it_counts_where_it_is_none_too():
+    def bound(first, second):
+        return lambda model, x: (first, second)
+
+    base = fingerprint(seeded(), X, k=3, forward=bound(None, 3))
+    assert base == fingerprint(seeded(), X, k=3, forward=bound(None, 3)) != fingerprint(seeded(), X, k=3, forward=bound(3, None))

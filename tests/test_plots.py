@@ -46,7 +46,7 @@ def test_repeats_are_drawn_as_mean_and_spread():
     ax.figure.canvas.draw()
 
 
-def test_a_curve_is_drawn_where_asked(rng):
+def test_a_curve_is_drawn_where_asked():
     ax = plot_curve({"a": curve([0.1, 0.2])})
     assert plot_curve({"b": curve([0.3, 0.4])}, ax=ax) is ax
     assert set(drawn(ax)) == {"a", "b"}

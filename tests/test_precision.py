@@ -93,5 +93,5 @@ for setting in {SETTINGS!r}:
     print(setting, "same" if answers[0] == answers[1] != "" else answers, flush=True)
 """
     )
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=300)
     assert run.stdout.splitlines() == [f"{setting} same" for setting in SETTINGS], run.stdout + run.stderr

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pruned import skeleton
 from scipy import stats
 from torch import nn
 
@@ -23,12 +24,6 @@ from modlib.training import RECIPES, train
 def curve_of(q, names=None):
     q = np.asarray(q, float)
     return Curve(tuple(names or (f"layer {i}" for i in range(1, len(q) + 1))), q, q[:, None], 3, 500)
-
-
-def skeleton(name, **options):
-    """A network without the memory and time that its weights take."""
-    with torch.device("meta"):
-        return build_model(name, **options)
 
 
 @torch.no_grad()

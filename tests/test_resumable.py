@@ -155,14 +155,6 @@ def test_a_disk_that_is_full_names_the_file_and_loses_nothing(file, monkeypatch)
     assert same(Work(file, KEY).parts, "0123")
 
 
-@pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
-def rounds(request):
-    """How often a piece of work is killed on its way to the end."""
-    if request.node.get_closest_marker("slow") and "slow" not in (request.config.option.markexpr or ""):
-        pytest.skip("minutes of kills; pytest -m slow")
-    return request.param
-
-
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_kills_at_any_moment_lose_no_finished_part(file, rounds):
     random.seed(0)

@@ -35,7 +35,7 @@ def test_moments_are_those_of_all_permutations(seed, n, loops):
     assert std == pytest.approx(np.std(every), abs=1e-7)
 
 
-def test_mean_under_permutations_is_about_minus_one_in_n(rng):
+def test_mean_under_permutations_is_about_minus_one_in_n():
     """Equal strengths: -(1 - p) / N, where p is the share of pairs of one class."""
     ring = KnnGraph((np.arange(100)[:, None] + [1, 2, 3]) % 100, np.ones((100, 3)))
     labels = np.arange(100) % 10

@@ -25,7 +25,7 @@ def test_a_sketch_estimates_similarities_as_theory_says(rng):
     assert np.std(estimates) == pytest.approx((1 - r**2) / 10, rel=0.2)
 
 
-def test_a_sketch_is_the_sum_of_every_feature_once(rng):
+def test_a_sketch_is_the_sum_of_every_feature_once():
     x = torch.eye(70, dtype=torch.float64)
     projection = sketched(x, 16)
     assert (abs(projection).sum(1) == 1).all()  # every feature goes into one sum, with a sign

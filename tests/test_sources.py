@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damage import Evil
 from hosting import answering, sends
 from torch.nn import functional as F
 
@@ -132,14 +133,6 @@ def test_a_file_in_the_cache_that_changed_is_refused_by_name(published):
         load_model("resnet20", weights="akamaster")
 
 
-class Evil:
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.trace}",)
-
-
 @pytest.mark.parametrize("source", ["torchvision", "timm", "akamaster", "chenyaofo"])
 def test_nothing_in_a_file_is_executed(published, source, tmp_path, monkeypatch):
     name, dataset = next(iter(SOURCES[source].files))
@@ -165,7 +158,7 @@ def test_what_lies_in_torchs_own_cache_is_checked_and_not_executed(tmp_path, mon
     ([1, 2], "holds no weights by name but list"), ({"fc.weight": "no tensor"}, "holds no weights by name"),
     ({"state_dict": 3}, "holds no weights by name"), ({"fc.weight": torch.zeros(3)}, "weights of another architecture"),
 ])  # fmt: skip
-def test_files_that_hold_something_else_are_told(tmp_path, monkeypatch, content, says):
+def test_files_that_hold_something_else_are_told(tmp_path, content, says):
     path = tmp_path / "resnet18.bin"
     path.write_bytes(saved(content))
     with pytest.raises((OSError, ValueError), match=says):
@@ -202,7 +195,7 @@ def test_the_published_accuracy_comes_out(name):
     assert abs(accuracy(model, images) / 100 - p) < 4 * np.sqrt(p * (1 - p) / 1500)
 
 
-def test_a_source_is_named_wherever_its_network_is_measured(published, tmp_path, monkeypatch):
+def test_a_source_is_named_wherever_its_network_is_measured(published, tmp_path):
     from modlib.campaign.reproduce import reproduce
 
     published("akamaster", "resnet20", "cifar10", saved(renamed_back("akamaster", build_model("resnet20", seed=0))))

@@ -530,14 +530,6 @@ def test_a_record_that_lags_or_is_damaged_is_made_again_from_the_checkpoint(data
         assert measured(read_result(tmp_path / "result.json")) == measured(expected)
 
 
-@pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
-def rounds(request):
-    """How often a piece of work is killed on its way to the end."""
-    if request.node.get_closest_marker("slow") and "slow" not in (request.config.option.markexpr or ""):
-        pytest.skip("minutes of kills; pytest -m slow")
-    return request.param
-
-
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_kills_at_any_moment_lead_to_the_same_weights(data, uninterrupted, tmp_path, rounds):
     random = np.random.default_rng(0)

@@ -38,6 +38,24 @@ def test_weights_come_back_with_their_architecture(model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "wrapped", [lambda m: torch.compile(m, backend="eager"), torch.nn.DataParallel], ids=["compiled", "parallel"]
+)
+def test_a_wrapped_network_is_saved_as_the_network_itself(model, tmp_path, wrapped):
+    path = save_model(wrapped(model), tmp_path / "w.safetensors")
+    assert same_weights(load_model("resnet20", weights=path), model)
+    assert zoo.same_weights(path, wrapped(model))
+
+
+def test_pixels_may_be_arrays(tmp_path):
+    pixels = np.array([[0.5, 0.4, 0.3], [0.2, 0.2, 0.1]])
+    for given in (pixels, tuple(pixels), torch.from_numpy(pixels)):
+        model = build_model("resnet20", stages=(1, 1, 1), pixels=given)
+        assert model.architecture["pixels"] == pixels.tolist()
+        loaded = load_model("resnet20", weights=save_model(model, tmp_path / "w.safetensors"))
+        assert torch.equal(loaded(torch.ones(1, 3, 8, 8)), model(torch.ones(1, 3, 8, 8)))
+
+
 def test_channels_last_weights_are_saved_as_any(model, tmp_path):
     path = save_model(model.to(memory_format=torch.channels_last), tmp_path / "w.safetensors")
     assert same_weights(load_model("resnet20", weights=path), model)

@@ -136,14 +136,7 @@
 
   // Vega puts a control and its value into one label: name the control alone.
   function name(row) {
-    const words = row.querySelector(".vega-bind-name").textContent.trim();
-    const radios = row.querySelectorAll("input[type=radio]");
-    if (radios.length) {
-      row.setAttribute("role", "radiogroup");
-      row.setAttribute("aria-label", words);
-    } else {
-      row.querySelector("input, select").setAttribute("aria-label", words);
-    }
+    row.querySelector("input, select").setAttribute("aria-label", row.querySelector(".vega-bind-name").textContent.trim());
   }
 
   // A slider tells its value, and ends where `most`, a signal, says.

@@ -5,7 +5,7 @@ import pandas as pd
 
 from modlib.attacks import ATTACKS, PROTOCOLS
 from modlib.book.words import CRITERIA, STARTS, proper
-from modlib.campaign.attacks import SMOOTHINGS, STRENGTHS
+from modlib.campaign.attacks import SMOOTHINGS, STRENGTHS, SWEPT
 from modlib.campaign.figures import FIGURES
 from modlib.models import RESNET, THIN_RESNET, VGG
 from modlib.paper import OURS, K, paper_values
@@ -13,7 +13,6 @@ from modlib.results import Records, Result
 
 NINE = (*VGG, *RESNET)  # the networks of Fig. 4
 CLIP = ("clip", "authors")  # the control: what the authors' protocol does to an image without any attack
-SWEPT = ("fgsm", "pgd")  # attacks with a strength eps
 
 
 def recorded_networks(records: Records, experiment: str = "curves", **settings) -> list[str]:

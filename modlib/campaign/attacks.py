@@ -21,6 +21,7 @@ from modlib.results import Result, measurement
 from modlib.training import RECIPES
 from modlib.zoo import load_model
 
+SWEPT = ("fgsm", "pgd")  # attacks with a strength eps
 LARGEST = 500  # attacked images of a record, and the largest N
 STRENGTHS = (1, 2, 4, 8, 16, 32, 76.5)  # eps x 255; the last is AdverTorch's default, 0.3
 
@@ -30,7 +31,7 @@ def attack_variants(model: str) -> list[str]:
 
 
 def strength_variants(model: str) -> list[str]:
-    return [f"{name}-pixels-{strength}" for name in ("fgsm", "pgd") for strength in STRENGTHS]
+    return [f"{name}-pixels-{strength}" for name in SWEPT for strength in STRENGTHS]
 
 
 def attack_settings(campaign: Campaign, unit: Unit) -> dict:

@@ -9,7 +9,7 @@ from modlib.curves import curve_grid
 from modlib.data import Images, load_images
 from modlib.models import build_model
 from modlib.models.sources import SOURCES
-from modlib.paper import PAPER_N
+from modlib.paper import paper_n
 from modlib.results import Result, measurement
 from modlib.zoo import load_model
 
@@ -28,8 +28,8 @@ def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Exte
     layers, readings = all_layers(model)
     n = [each for each in scale.n if each <= len(images)]
     grid = curve_grid(model, images, n, scale.k, scale.draws, layers=layers, progress=progress)
-    paper_n = PAPER_N.get(settings["dataset"], 500)
-    per_class = grid.per_class[n.index(paper_n if paper_n in n else n[-1]), scale.k.index(3)].mean(0)
+    theirs = paper_n(settings["dataset"])
+    per_class = grid.per_class[n.index(theirs if theirs in n else n[-1]), scale.k.index(3)].mean(0)
     price = cost(model, images.x.shape[1:])
     coords = {"n": n, "k": scale.k, "draw": range(1, scale.draws + 1), "layer": layers, **readings}
     coords["class"] = images.classes[: per_class.shape[1]]

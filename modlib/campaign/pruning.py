@@ -12,7 +12,7 @@ from modlib.cost import accuracy, cost, seconds
 from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import layer_names
-from modlib.paper import PAPER_N
+from modlib.paper import paper_n
 from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan
 from modlib.results import Result, measurement
 from modlib.similarity import linear_cka
@@ -108,7 +108,7 @@ def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
     run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, **how)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
-    curves = _draws(tuned, images, PAPER_N.get(unit.dataset, 500))
+    curves = _draws(tuned, images, paper_n(unit.dataset))
     shape, both = images.x.shape[1:], ["network"]
     costs = [cost(each, shape) for each in (network, tuned)]
     values = {

@@ -155,9 +155,8 @@ def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield from ((name, partial(content, name, partial(file.open, name))) for name in file.namelist())
     else:
         with archive.open("rb") as raw:
-            kinds = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
-            kind = kinds.get(raw.read(2), io.BufferedReader)
-        with kind(archive if kind is not io.BufferedReader else archive.open("rb", buffering=0)) as stream:
+            opened = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}.get(raw.read(2), open)
+        with opened(archive, "rb") as stream:
             try:
                 tar = tarfile.open(fileobj=_Bounded(stream), mode="r:")
             except tarfile.ReadError:

@@ -127,6 +127,7 @@ def iter_graphs(
                 f"memory={given:,} bytes does not hold a panel of similarities between {n:,} samples, "
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
+    layers = layers if layers is None else chosen_layers(model, layers)
     how = {"sketch": sketch, "search": search, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
     read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
@@ -135,7 +136,7 @@ def iter_graphs(
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     resumed = bool(done)
     if resumed:  # the layers in the order in which they run, to tell which of them are left
-        names = layers_of(model, x, layers, **{key: options[key] for key in ("forward", "batch_size") if key in options})
+        names = layers_of(model, x, layers, **options)
         layers = [name for name in names if name not in done]
     total = len(names or chosen_layers(model, layers))
     with (

@@ -73,7 +73,7 @@ def build_model(
     if not isinstance(name, str) or name not in MODELS:
         raise unknown("model", name, MODELS)
     if pixels is not None:
-        _check_statistics(pixels)
+        pixels = _check_statistics(pixels)
     if not isinstance(dataset, str) or dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     info = DATASETS[dataset]
@@ -113,11 +113,11 @@ def build_model(
     if shortcut == "conv":
         model.architecture["shortcut"] = shortcut
     if pixels:
-        model.architecture["pixels"] = [list(each) for each in pixels]
+        model.architecture["pixels"] = pixels
     return model.eval()
 
 
-def _check_statistics(pixels) -> None:
+def _check_statistics(pixels) -> list[list[float]]:
     try:
         mean, std = np.asarray(pixels, float)
         fits = mean.shape == std.shape == (3,) and np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()
@@ -125,6 +125,7 @@ def _check_statistics(pixels) -> None:
         fits = False
     if not fits:
         raise ValueError(f"pixels must be the means and the standard deviations (> 0) of three channels; got {pixels!r}")
+    return [mean.tolist(), std.tolist()]
 
 
 def _vgg_stages(stages: Sequence) -> list:

@@ -115,9 +115,10 @@ def _inside(value, seen: dict) -> Iterator[bytes]:
 
 def _filled(cell) -> bool:
     try:
-        return cell.cell_contents is not None
-    except ValueError:
+        _ = cell.cell_contents
+    except ValueError:  # a name that is not bound yet
         return False
+    return True
 
 
 def _globals(function: types.FunctionType) -> list:

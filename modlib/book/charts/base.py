@@ -29,21 +29,18 @@ def finished(
     description: str,
     *controls: alt.Parameter,
     tables: dict,
-    say: str,
     mark: str,
     columns: dict[str, str],
     now: dict[str, str] | None = None,
-    most: dict[str, str] | None = None,
-    size=alt.Undefined,
+    **told,
 ) -> alt.LayerChart:
     """A chart as wide as its place, with its controls, and with what the page does beside the picture.
 
-    ``title`` (of font ``size``), ``say`` (the sentence below), ``now`` and ``most`` (up to where sliders lead) are expressions,
-    which read ``tables``; the numbers of a ``mark`` are a table on the page, by ``columns`` and their titles.
+    ``title``, ``now`` and what the page is ``told``, ``say`` (the sentence below) and ``most`` (up to where sliders lead), are
+    expressions, which read ``tables``; the numbers of a ``mark`` are a table on the page, by ``columns`` and their titles.
     """
-    told = {"say": say, "table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
-    told |= {"most": most} if most else {}
-    head = alt.Title(alt.expr(title), fontSize=size)
+    told |= {"table": {"mark": mark, "columns": columns}, "embedOptions": {"renderer": "canvas"}}
+    head = alt.Title(alt.expr(title))
     read = [alt.param(name=key, value=table) for key, table in tables.items()]
     read += [alt.param(name=key, expr=expression) for key, expression in (now or {}).items()]
     chart = chart.properties(name=name, width="container", height=height, title=head, description=description, usermeta=told)

@@ -54,10 +54,10 @@ def curves_grid(records: Records) -> alt.LayerChart:
     for (key, typical), name, values in zip(SETTING.items(), ("N ", "k "), (ns, ks), strict=True):
         menus.append(choice(key, name, values, typical if typical in values else values[0]))
     return finished(
-        _grid_layers(panels, len(names)), "grid", 76 * len(names), title,
+        _grid_layers(panels, len(names)).configure_title(fontSize=11), "grid", 76 * len(names), title,
         f"Small panels, {len(names)} networks by {len(DATASETS)} datasets, each with modularity over layers: recorded as a solid "
         "line with its spread, the paper's in grey and dashed. Controls choose N, k, the layers, and trained or untrained "
-        "networks.", *menus, size=11, say=say, mark="measured",
+        "networks.", *menus, say=say, mark="measured",
         columns={"network": "network", "dataset": "dataset", "depth": "layer", "Q": "Q", "spread": "std"},
         tables={
             "ns": ns, "ks": ks, "ends": ends,

@@ -14,7 +14,6 @@ from modlib.paper import paper_values
 from modlib.results import Records
 from modlib.similarity import modularity_difference, shared_edges
 
-PAPERS = ("resnet152", "vgg19")  # a deep ResNet and a VGG of Fig. 4, whose Q the paper prints
 RIGHT = 1.1  # where the second panel begins; each is 1 wide and 1 high
 
 

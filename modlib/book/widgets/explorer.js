@@ -85,7 +85,7 @@ function render({ model, el: host }) {
   const recorded = model.get("data").series.map(opened);
   const { paper, words: NAMES } = model.get("data");
   const named = (value) => (has(NAMES, value) ? NAMES[value] : value);
-  const computed = []; // series that Python has computed for this page
+  const computed = new Map(); // series that Python has computed for this page
   let live = null; // what a kernel can compute: {series, n, k}
   let asked = null; // what Python is computing
   let ticket = Math.floor(Math.random() * 1e9); // another view of the same widget counts from elsewhere
@@ -116,7 +116,7 @@ function render({ model, el: host }) {
   const error = el("p", { class: "ml-error", role: "alert" });
   const keep = button("Keep this curve", () => change({ kept: writeKept(now.setting) }));
   const drop = button("Drop the kept curve", () => change({ kept: "" }));
-  const table = dataTable("The numbers behind the picture");
+  const table = dataTable();
   host.replaceChildren(
     frame(
       "explorer",
@@ -142,7 +142,7 @@ function render({ model, el: host }) {
 
   /** Everything to be shown at the present setting. */
   function look() {
-    const series = [...recorded, ...computed];
+    const series = [...recorded, ...computed.values()];
     const offered = [...series, ...(live?.series ?? [])];
     const setting = fit(offered, model.get("setting"));
     const found = alike(series, setting);
@@ -197,8 +197,7 @@ function render({ model, el: host }) {
       ...lines.flatMap(({ q, std }) => q.map((value, i) => value - (std?.[i] ?? 0))),
     );
     const plot = axes(chart, host, depth, least);
-    const here = plot.x(setting.layer);
-    if (main) plot.add(el("line", { x1: here, x2: here, y1: plot.top, y2: plot.y(plot.low), class: "ml-here" }));
+    if (main) plot.here(setting.layer);
     for (const q of passed) plot.line(q, "currentColor", { thick: 1, alpha: 0.18 });
     for (const { q, std, color, dash, main } of lines) {
       if (std) plot.band(q, std, color);
@@ -335,18 +334,8 @@ function render({ model, el: host }) {
       busy.lastChild.textContent = message.words;
     }
     if (message.kind === "series") {
-      const same = computed.findIndex(
-        (each) =>
-          JSON.stringify([each.model, each.dataset, each.weights, each.n, each.readings]) ===
-          JSON.stringify([
-            message.series.model,
-            message.series.dataset,
-            message.series.weights,
-            message.series.n,
-            message.series.readings,
-          ]),
-      );
-      computed.splice(same < 0 ? computed.length : same, same < 0 ? 0 : 1, opened(message.series));
+      const { model, dataset, weights, n, readings } = message.series;
+      computed.set(JSON.stringify([model, dataset, weights, n, readings]), opened(message.series));
       busy.hidden = message.last;
       if (message.last) asked = null;
       draw();
@@ -359,14 +348,11 @@ function render({ model, el: host }) {
   }
 
   model.on("msg:custom", hear);
-  const view = follow(model, draw);
-  const watch = new ResizeObserver(() => drawChart());
-  watch.observe(host);
+  const view = follow(model, draw, host, drawChart);
   try {
     model.send({ kind: "hello" }); // a kernel answers; a page without one does not
   } catch {}
   return () => {
-    watch.disconnect();
     model.off("msg:custom", hear);
     view.stop();
   };

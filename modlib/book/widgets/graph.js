@@ -121,9 +121,9 @@ function render({ model, el: host }) {
     );
     return { row, bar, value };
   });
-  const strip = el("div", { class: "ml-strip" });
+  const strip = el("div");
   const stripTitle = el("p", { class: "ml-title" });
-  const table = dataTable("The numbers behind the picture");
+  const table = dataTable();
   host.replaceChildren(
     frame(
       "graph",
@@ -162,7 +162,6 @@ function render({ model, el: host }) {
   );
   const predictions = Object.values(versions).some(({ predicted }) => predicted.length);
   const colours = [["class", "class"], ...(predictions ? [["predicted", "predicted class"]] : []), ["agreement", "agreement"]];
-  colour.show("", colours);
 
   const sheetRows = Math.ceil(n / data.columns);
   const thumb = (i, more = "") => {
@@ -402,13 +401,10 @@ function render({ model, el: host }) {
     else moveTo(labels.map((_, i) => now.version.place(now.layer, i)));
   }
 
-  const view = follow(model, draw);
-  const watch = new ResizeObserver(paint);
-  watch.observe(canvas);
+  const view = follow(model, draw, canvas, paint);
   const forget = onTheme(paint);
   return () => {
     cancelAnimationFrame(moving);
-    watch.disconnect();
     forget();
     view.stop();
   };

@@ -162,7 +162,8 @@ export function statement() {
 }
 
 /** The numbers behind a picture, folded away. The first column names its row. */
-export function dataTable(words) {
+export function dataTable() {
+  const words = "The numbers behind the picture";
   const table = el("table");
   const node = el(
     "details",
@@ -232,8 +233,6 @@ export function axes(chart, host, depth, least, top = 12) {
   return {
     x,
     y,
-    low,
-    top,
     width,
     /** A line through Q of layers 1, 2, ..., or through [layer, Q] points. */
     line: (points, color, { dash, thick = 2, alpha } = {}) =>
@@ -254,6 +253,8 @@ export function axes(chart, host, depth, least, top = 12) {
       const d = `${path(edge(1))}L${path(edge(-1).reverse()).slice(1)}Z`;
       parts.push(el("path", { d, fill: color, "fill-opacity": 0.2 }));
     },
+    /** An upright line at a layer. */
+    here: (layer) => parts.push(el("line", { x1: x(layer), x2: x(layer), y1: top, y2: y(low), class: "ml-here" })),
     add: (...more) => parts.push(...more),
     /** The layer under a pointer. */
     layerAt(event) {
@@ -276,16 +277,22 @@ export const sample = (words, ...drawn) =>
 export const stroke = (color, { dash, thick = 2 } = {}) =>
   el("line", { x1: -12, x2: 12, y1: 0, y2: 0, stroke: color, "stroke-width": thick, "stroke-dasharray": dash });
 
-/** Keep `draw` in step with the widget's setting; gives `set`, which changes some of it, and `stop`. */
-export function follow(model, draw) {
+/** Keep `draw` in step with the widget's setting, and `redraw` with the width of `box`, if there is one; gives `set`,
+    which changes some of the setting, and `stop`. */
+export function follow(model, draw, box, redraw) {
   model.on("change:setting", draw);
   draw();
+  const watch = new ResizeObserver(() => redraw());
+  if (box) watch.observe(box);
   return {
     set(change) {
       model.set("setting", { ...model.get("setting"), ...change });
       model.save_changes();
     },
-    stop: () => model.off("change:setting", draw),
+    stop() {
+      watch.disconnect();
+      model.off("change:setting", draw);
+    },
   };
 }
 

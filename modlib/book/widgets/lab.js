@@ -79,9 +79,11 @@ export function modularity(n, edges, groups) {
   return { twoW, strength, terms, inside: sum("share"), expected: sum("expected"), q: sum("term") };
 }
 
+const pairKey = (i, j) => `${Math.min(i, j)}-${Math.max(i, j)}`;
+
 /** a_ij - s_i s_j / 2W, the term of one ordered pair. */
 export const pairTerm = (graph, edges, i, j) =>
-  (edges.get(`${Math.min(i, j)}-${Math.max(i, j)}`) ?? 0) - (graph.strength[i] * graph.strength[j]) / graph.twoW;
+  (edges.get(pairKey(i, j)) ?? 0) - (graph.strength[i] * graph.strength[j]) / graph.twoW;
 
 const short = (number) => +number.toFixed(2);
 
@@ -92,7 +94,7 @@ function stateOf({ presets }, setting) {
   const asked = readEdges(setting.edges, n);
   const edges = asked.size || setting.edges === NO_EDGES ? asked : own;
   const groups = readGroups(setting.groups, n) ?? preset.groups;
-  let [from, to] = [setting.from, setting.to].map((text, end) => (has(preset.at, text) && text !== "length" ? Number(text) : preset.pair[end]));
+  let [from, to] = [setting.from, setting.to].map((text, end) => (Object.keys(preset.at).includes(text) ? Number(text) : preset.pair[end]));
   if (from === to) [from, to] = preset.pair;
   return { preset, n, edges, groups, from, to, graph: modularity(n, edges, groups) };
 }
@@ -105,7 +107,7 @@ function render({ model, el: host }) {
     change(from === to ? { from: String(now.to), to: String(now.from) } : { from: String(from), to: String(to) });
   const weigh = (weight) => {
     const edges = new Map(now.edges);
-    edges.set(`${Math.min(now.from, now.to)}-${Math.max(now.from, now.to)}`, weight);
+    edges.set(pairKey(now.from, now.to), weight);
     change({ edges: writeEdges(edges) });
   };
   const move = (node, group) => change({ groups: writeGroups(now.groups.with(node, group)) });
@@ -120,7 +122,7 @@ function render({ model, el: host }) {
   const about = el("p", { class: "ml-note" });
   const say = statement();
   const sayPair = statement();
-  const table = dataTable("The numbers behind the picture");
+  const table = dataTable();
   const picture = el("svg", { role: "img" });
   const line = el("svg", { viewBox: "0 0 360 52", role: "img" });
   const bars = el("svg", { role: "img" });
@@ -160,7 +162,7 @@ function render({ model, el: host }) {
             "Tap a node to choose it, again to change its community; tap an edge to choose it, again to change its " +
               "weight. Or use the controls.",
           ),
-          el("div", { class: "ml-stack" }, ends[0].node, community.node, ends[1].node, weight.node),
+          el("div", {}, ends[0].node, community.node, ends[1].node, weight.node),
           sayPair.node,
           buttons,
         ),
@@ -205,7 +207,7 @@ function render({ model, el: host }) {
     move(i, (now.groups[i] + 1) % (groups + 1));
   };
   const tapPair = (i, j, weight) => {
-    const chosen = [now.from, now.to].sort((a, b) => a - b).join() === [i, j].join();
+    const chosen = pairKey(now.from, now.to) === pairKey(i, j);
     if (chosen) weigh(weight === 0 ? 1 : weight < 3 ? Math.floor(weight) + 1 : 0);
     else pick(i, j);
   };
@@ -219,7 +221,7 @@ function render({ model, el: host }) {
     const at = preset.at.map(([x, y]) => [180 + side * (x - 0.5), 24 + side * (high - y)]);
     picture.setAttribute("viewBox", `0 0 360 ${Math.round(48 + side * (high - low))}`);
     const heaviest = Math.max(1, ...edges.values());
-    const pair = `${Math.min(from, to)}-${Math.max(from, to)}`;
+    const pair = pairKey(from, to);
     const lines = [...edges, ...((edges.get(pair) ?? 0) > 0 ? [] : [[pair, 0]])]
       .filter(([key, w]) => w > 0 || key === pair)
       .map(([key, w]) => {
@@ -255,7 +257,7 @@ function render({ model, el: host }) {
         { class: "ml-tap", transform: `translate(${x.toFixed(1)},${y.toFixed(1)})`, onclick: () => tapNode(i) },
         el("circle", { r: Math.max(r + 4, 14), fill: "transparent" }),
         i === from || i === to ? el("circle", { r: r + 4, class: i === to ? "ml-ring" : "ml-ring ml-other" }) : null,
-        el("path", { d: mark(groups[i], r), fill: color(groups[i]), class: "ml-mark" }),
+        el("path", { d: mark(groups[i], r), fill: color(groups[i]) }),
         el(
           "text",
           { class: groups[i] % 6 ? "ml-dark" : "ml-light", "font-size": r, "text-anchor": "middle", dy: "0.36em" },
@@ -444,7 +446,7 @@ function render({ model, el: host }) {
       `Q = ${fixed(graph.q)}: ${percent(graph.inside)} of the weight lies inside the communities; ` +
         `chance would put ${percent(graph.expected)} there.`,
     );
-    const w = edges.get(`${Math.min(from, to)}-${Math.max(from, to)}`) ?? 0;
+    const w = edges.get(pairKey(from, to)) ?? 0;
     const expected = (graph.strength[from] * graph.strength[to]) / graph.twoW;
     const adds = (2 * (w - expected)) / graph.twoW;
     sayPair.show(
@@ -461,7 +463,7 @@ function render({ model, el: host }) {
     const { n, groups, from, to, edges, graph } = now;
     const nodes = groups.map((_, i) => [String(i), String(i)]);
     const used = Math.min(Math.max(...groups) + 2, MOST);
-    const w = edges.get(`${Math.min(from, to)}-${Math.max(from, to)}`) ?? 0;
+    const w = edges.get(pairKey(from, to)) ?? 0;
     graphs.show(
       Object.keys(data.presets).find((key) => data.presets[key] === now.preset),
       Object.entries(data.presets).map(([key, { title }]) => [key, title]),

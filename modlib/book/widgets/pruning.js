@@ -103,7 +103,7 @@ function render({ model, el: host }) {
   const sayAccuracy = statement();
   const sayLayer = statement();
   const source = el("p", { class: "ml-note" });
-  const table = dataTable("The numbers behind the picture");
+  const table = dataTable();
   host.replaceChildren(
     frame(
       "pruning",
@@ -141,8 +141,7 @@ function render({ model, el: host }) {
     const kept = q.map((_, i) => i).filter((i) => !off.includes(i));
     const least = Math.min(0, ...q.map((value, i) => value - (std[i] ?? 0)), ...(own ?? []));
     const plot = axes(chart, host, q.length, least, 20);
-    const here = plot.x(layer + 1);
-    plot.add(el("line", { x1: here, x2: here, y1: plot.top, y2: plot.y(plot.low), class: "ml-here" }));
+    plot.here(layer + 1);
     if (std.length) plot.band(q, std, color(0));
     plot.line(q, "currentColor", { thick: 1, dash: "2 4", alpha: 0.5 });
     const main = network.paper ? PAPER : { color: color(0) };
@@ -303,13 +302,8 @@ function render({ model, el: host }) {
     );
   }
 
-  const view = follow(model, draw);
-  const watch = new ResizeObserver(() => (drawChart(), drawBars()));
-  watch.observe(host);
-  return () => {
-    watch.disconnect();
-    view.stop();
-  };
+  const view = follow(model, draw, host, () => (drawChart(), drawBars()));
+  return view.stop;
 }
 
 const HOLLOW = { fill: "none", stroke: "currentColor", "stroke-width": 1.5 };

@@ -14,7 +14,7 @@ from modlib.cost import cost
 from modlib.curves import Curve
 from modlib.data.datasets import DATASETS as SIZES
 from modlib.models import MODELS, build_model, layer_names
-from modlib.paper import DATASETS, PAPER_N, K, paper_values
+from modlib.paper import DATASETS, K, paper_n, paper_values
 from modlib.pruning import find_redundant, layer_costs
 from modlib.results import FOLDER, Records, Result
 
@@ -105,7 +105,7 @@ def _printed(name: str) -> dict:
         whole = build_model(model, known, num_classes=50 if dataset == "imagenet50" else None)
     network = _network(whole, Curve(tuple(layer_names(whole)), q, q[:, None], K, 0), SIZES[known].size)
     title, about = proper(f"{model} on {dataset}, paper"), "The paper’s curve; costs: such a network, built here"
-    return network | {"title": title, "about": about, "n": PAPER_N.get(dataset, 500), "variants": [], "paper": True}
+    return network | {"title": title, "about": about, "n": paper_n(dataset), "variants": [], "paper": True}
 
 
 def _network(model: torch.nn.Module, curve, size: int) -> dict:

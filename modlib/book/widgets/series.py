@@ -8,7 +8,7 @@ import numpy as np
 from modlib.attacks import ATTACKS, PROTOCOLS
 from modlib.book.widgets.base import pack
 from modlib.book.words import proper
-from modlib.paper import PAPER_N, paper_values
+from modlib.paper import paper_n, paper_values
 from modlib.results import Result
 
 PARTS = ("model", "dataset", "weights", "attack")  # what tells one series from another
@@ -103,7 +103,7 @@ def printed_curves() -> dict[str, dict]:
     for name, q in paper_values("fig4").items():
         model, dataset = name.split("/")
         if dataset != "imagenet50":
-            curves[f"{model} {dataset} {CLEAN} {PAPER_N.get(dataset, 500)} 3"] = ("Fig. 4", q)
+            curves[f"{model} {dataset} {CLEAN} {paper_n(dataset)} 3"] = ("Fig. 4", q)
     for name, q in paper_values("fig7a_n").items():
         model, n = name.split("/n=")
         if model != "resnet18":
