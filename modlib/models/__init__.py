@@ -28,7 +28,9 @@ RESNET = {
     "resnet152": ("bottleneck", (3, 8, 36, 3)),
 }
 THIN_RESNET = {f"resnet{6 * n + 2}": (n, n, n) for n in (3, 5, 7, 9, 18)}  # 20, 32, 44, 56, 110: 16-32-64 channels
-MODELS = (*VGG, *RESNET, *THIN_RESNET)
+CONVNETS = (*VGG, *RESNET, *THIN_RESNET)
+TRANSFORMERS = {"vit6": (6,), "cct6": (6,)}  # small ones for small images, beyond the paper; number of blocks
+MODELS = (*CONVNETS, *TRANSFORMERS)
 
 
 def build_model(
@@ -42,16 +44,18 @@ def build_model(
     pixels: tuple[Sequence[float], Sequence[float]] | None = None,
     seed: int | None = None,
 ) -> nn.Module:
-    """An untrained network of the paper, in evaluation mode, taking (N, 3, H, W) pixels in [0, 1].
+    """An untrained network, in evaluation mode, taking (N, 3, H, W) pixels in [0, 1].
 
     For ``dataset="imagenet"`` these are torchvision's own networks (VGGs with batch normalisation); for the others,
-    ResNet18 to 152 have the CIFAR stem (3 x 3, no pooling) and VGGs a 512-512-C classifier.
+    ResNet18 to 152 have the CIFAR stem (3 x 3, no pooling) and VGGs a 512-512-C classifier. Two small transformers, which
+    the paper has not: ``vit6`` (Dosovitskiy et al., 2021) cuts an image into patches of 4 x 4 pixels and adds a class
+    token; ``cct6`` (Hassani et al., 2021) makes its tokens by two convolutions and pools them by learned weights.
 
     Args:
         name: one of :data:`modlib.models.MODELS`.
         dataset: whose classes, pixel statistics and stem it gets: cifar10, cifar100, tinyimagenet50 or imagenet.
         num_classes: another number of classes C than the dataset's.
-        stages: another depth: a tuple of blocks a stage for ResNets, a list of widths and ``"M"`` for VGGs.
+        stages: another depth: a tuple of blocks a stage for ResNets, the number of blocks for transformers, a list of widths and ``"M"`` for VGGs.
         stride_in: which convolution of a ResNet50, 101 or 152's block takes every second pixel where a stage begins:
             ``"conv2"``, as torchvision has it (v1.5), or ``"conv1"``, as in He et al. (2016) (v1).
         shortcut: of a ResNet20 to 110 where the maps become smaller: ``"pad"`` with zeros, as in He et al. (2016), option A,
@@ -89,10 +93,10 @@ def build_model(
         raise ValueError(f"shortcut='conv' is for {', '.join(THIN_RESNET)}; {name} has no choice")
     if name in VGG:
         stages = _vgg_stages(VGG[name] if stages is None else stages)
-    elif imagenet and name in THIN_RESNET:
-        raise ValueError(f"model {name!r} is a CIFAR network; for ImageNet take one of {', '.join((*VGG, *RESNET))}")
+    elif imagenet and name not in RESNET:
+        raise ValueError(f"model {name!r} is for small images; for ImageNet take one of {', '.join((*VGG, *RESNET))}")
     else:
-        stages = _blocks(name, RESNET[name][1] if name in RESNET else THIN_RESNET[name], stages)
+        stages = _blocks(name, RESNET[name][1] if name in RESNET else {**THIN_RESNET, **TRANSFORMERS}[name], stages)
     from modlib.models import networks
 
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -102,8 +106,10 @@ def build_model(
             model = networks.vgg(stages, classes, imagenet)
         elif name in RESNET:
             model = networks.resnet(RESNET[name][0], stages, classes, imagenet)
-        else:
+        elif name in THIN_RESNET:
             model = networks.thin_resnet(stages, classes, shortcut)
+        else:
+            model = networks.transformer(name, *stages, classes, info.size)
     model.set_pixels(*(pixels or (info.mean, info.std)))
     model.architecture = {"name": name, "dataset": dataset, "num_classes": classes, "stages": list(stages)}
     if stride_in == "conv1":
@@ -139,20 +145,21 @@ def _vgg_stages(stages: Sequence) -> list:
 def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> tuple[int, ...]:
     stages = tuple(default) if stages is None else tuple(stages) if isinstance(stages, Sequence) else (stages,)
     if len(stages) != len(default) or not all(isinstance(s, Integral) and s >= 1 for s in stages):
-        raise ValueError(f"stages of {name} must be {len(default)} numbers of blocks, each at least 1; got {stages}")
+        what = "one number" if len(default) == 1 else f"{len(default)} numbers"
+        raise ValueError(f"stages of {name} must be {what} of blocks, each at least 1; got {stages}")
     return tuple(map(int, stages))
 
 
 def stages(model: str) -> np.ndarray:
-    """(L,) the stage of each layer of a network for small images: how often the maps were made smaller before it.
+    """(L,) the stage of each layer of a convolutional network for small images: how often the maps were made smaller before it.
 
     >>> stages("vgg11")
     array([0, 1, 2, 2, 3, 3, 4, 4])
     >>> stages("resnet20")
     array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
     """
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    if model not in CONVNETS:
+        raise unknown("convolutional model", model, CONVNETS)
     if model in VGG:
         return np.array([VGG[model][:i].count("M") for i, width in enumerate(VGG[model]) if width != "M"])
     first, *others = RESNET[model][1] if model in RESNET else THIN_RESNET[model]

@@ -1,4 +1,4 @@
-"""The paper's networks as torch modules: torchvision's classes with a stem for small images, taking pixels in [0, 1]."""
+"""Networks as torch modules: torchvision's classes with a stem for small images, taking pixels in [0, 1]."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from modlib._torchvision import torchvision
 
 BasicBlock = torchvision.models.resnet.BasicBlock
+_Encoder = torchvision.models.vision_transformer.Encoder
 BLOCKS = {"basic": BasicBlock, "bottleneck": torchvision.models.resnet.Bottleneck}
 
 
@@ -75,6 +76,39 @@ class _ThinNet(nn.Module):
 
 class PixelThinResNet(_Pixels, _ThinNet):
     """ResNet20/32/44/56/110, taking pixels."""
+
+
+class _CompactTransformer(nn.Module):
+    """The compact convolutional transformer of Hassani et al. (2021): tokens by convolutions, pooled by learned weights."""
+
+    def __init__(self, depth: int, num_classes: int, size: int, width: int = 128):
+        super().__init__()
+        self.tokenizer = nn.Sequential(
+            *(nn.Conv2d(3, width // 2, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+            *(nn.Conv2d(width // 2, width, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+        )
+        self.encoder = _Encoder((size // 4) ** 2, depth, 4, width, 2 * width, dropout=0.0, attention_dropout=0.0)
+        self.pool = nn.Linear(width, 1)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.encoder(self.tokenizer(x).flatten(2).transpose(1, 2))
+        return self.head((self.pool(tokens).softmax(1) * tokens).sum(1))
+
+
+class PixelCompactTransformer(_Pixels, _CompactTransformer):
+    """A compact convolutional transformer, taking pixels."""
+
+
+class PixelViT(_Pixels, torchvision.models.VisionTransformer):
+    """torchvision's vision transformer, taking pixels."""
+
+
+def transformer(name: str, depth: int, classes: int, size: int) -> PixelViT | PixelCompactTransformer:
+    """A small transformer for images of so many pixels a side; with MLPs twice as wide as the tokens, as theirs have."""
+    if name == "cct6":
+        return PixelCompactTransformer(depth, classes, size)
+    return PixelViT(size, 4, depth, num_heads=3, hidden_dim=192, mlp_dim=384, num_classes=classes)
 
 
 def vgg(stages: Sequence, classes: int, imagenet: bool) -> PixelVGG:
