@@ -151,3 +151,10 @@ def usable(device: torch.device | str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         reason = "it holds no numbers" if str(device) == "meta" else str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
+
+
+def quick_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 faster than float32; older GPUs only imitate it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # older torch cannot tell

@@ -4,9 +4,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from modlib._checks import number, whole_number
 from modlib.graph import DynamicGraph, KnnGraph
 
 IDS = 10_000  # labels from here on (and from N on) are names of classes, not numbers: they are numbered in their order
+
+NO_EDGES = "graph has no edges: no similarity between any two samples is positive, so Q is undefined"
 
 
 def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
@@ -48,13 +51,53 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     classes = labels.max() + 1
     total = weight.sum()
     if not total > 0:
-        raise ValueError("graph has no edges: no similarity between any two samples is positive, so Q is undefined")
+        raise ValueError(NO_EDGES)
 
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
     inside = labels[source] == labels[target]
     within = np.bincount(labels[source[inside]], weight[inside], classes) / total
     terms = within - (np.bincount(labels, strength, classes) / total) ** 2
     return terms if per_class else float(terms.sum())
+
+
+def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Communities that the graph has by itself, without labels: those that the Louvain method finds.
+
+    Louvain (Blondel et al., 2008; networkx) moves nodes and then whole communities as long as Q grows. What it finds is good,
+    not the best (which no known method finds in reasonable time), and depends on the order of the nodes, hence on ``seed``.
+    Compare Q under labels with Q under these communities, and the two partitions with each other.
+
+    Args:
+        graph: what :func:`modularity` takes.
+        resolution: above 1 finds smaller communities, below 1 larger ones; Q itself is that of 1.
+        seed: of the order in which nodes are visited.
+
+    Returns:
+        (N,) int64: the number of each sample's community, the largest 0; (L, N) for a dynamic graph of L layers.
+
+    Raises:
+        ValueError: for a graph without edges, and as :func:`modularity` does; for a resolution that is not above 0.
+
+    >>> communities(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
+    array([0, 0, 1, 1])
+    """
+    import networkx
+
+    if isinstance(graph, DynamicGraph):
+        return np.array([communities(snapshot, resolution=resolution, seed=seed) for snapshot in graph.graphs])
+    if number("resolution", resolution) <= 0:
+        raise ValueError(f"resolution must be above 0; got {resolution}")
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    source, target, weight, n = edges(graph)
+    if not weight.sum() > 0:
+        raise ValueError(NO_EDGES)
+    a = sp.coo_array((weight, (source, target)), shape=(n, n)).tocsr()
+    undirected = networkx.from_scipy_sparse_array((a + a.T) / 2)
+    found = networkx.community.louvain_communities(undirected, resolution=resolution, seed=seed)
+    numbers = np.empty(n, np.int64)
+    for i, members in enumerate(sorted(found, key=lambda members: (-len(members), min(members)))):
+        numbers[list(members)] = i
+    return numbers
 
 
 def check_labels(labels, n: int) -> np.ndarray:

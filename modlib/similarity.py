@@ -1,7 +1,7 @@
-"""How alike two layers are, as (L, L) matrices: difference of modularity (Section 5.1 of the paper), linear CKA, edges
-that their graphs share."""
+"""How alike two layers are, of one network or of two, as matrices: difference of modularity (Section 5.1 of the paper),
+linear CKA, edges that their graphs share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -19,38 +19,41 @@ from modlib.modularity import check_labels
 COLUMNS = 2**14  # features centred at a time: bounds the memory, and the sums between are in float64
 
 
-def modularity_difference(q) -> np.ndarray:
+def modularity_difference(q, other=None) -> np.ndarray:
     """``D_ij = |Q_i - Q_j|``: how much further apart the classes lie in one layer than in another.
 
     Args:
         q: (L,) modularities, such as ``curve.q`` or the ``mean`` of :class:`modlib.CurveDraws`.
+        other: (L',) those of another network on the same images, to compare with; by default ``q`` itself.
 
     Returns:
-        (L, L) float64, symmetric, zero on the diagonal; in O(L^2), without the features of any layer.
+        (L, L') float64, without the features of any layer; of a network with itself symmetric, zero on the diagonal.
 
     Raises:
-        ValueError: if ``q`` is not a row of finite numbers.
+        ValueError: if ``q`` or ``other`` is not a row of finite numbers.
 
     >>> modularity_difference([0.1, 0.3, 0.8]).round(2)
     array([[0. , 0.2, 0.7],
            [0.2, 0. , 0.5],
            [0.7, 0.5, 0. ]])
     """
-    q = np.asarray(q, np.float64)
-    if q.ndim != 1 or not np.isfinite(q).all():
-        raise ValueError(f"q must be (L,) finite modularities; got shape {q.shape}. Of draws, take their mean")
-    return np.abs(q[:, None] - q)
+    rows = [np.asarray(each, np.float64) for each in (q, q if other is None else other)]
+    for name, row in zip(("q", "other"), rows, strict=True):
+        if row.ndim != 1 or not np.isfinite(row).all():
+            raise ValueError(f"{name} must be (L,) finite modularities; got shape {row.shape}. Of draws, take their mean")
+    return np.abs(np.subtract.outer(*rows))
 
 
-def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
+def shared_edges(graph: DynamicGraph, y=None, other: DynamicGraph | None = None) -> np.ndarray:
     """How many directed edges every two snapshots have in common.
 
     Args:
         graph: the snapshots of L layers.
         y: (N,) integer labels; with them, only edges inside a class count.
+        other: those of another network on the same N images, to compare with; by default ``graph`` itself.
 
     Returns:
-        (L, L) integers, symmetric; the diagonal holds the edges of each snapshot.
+        (L, L') integers; of a graph with itself symmetric, with the edges of each snapshot on the diagonal.
 
     >>> from modlib.graph import knn_graph
     >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [0.1, 1.0], [0.0, 1.0]])
@@ -58,10 +61,14 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     >>> shared_edges(two).tolist(), shared_edges(two, [0, 0, 1, 1])[0, 0].item()
     ([[4, 0], [0, 4]], 4)
     """
-    if not isinstance(graph, DynamicGraph):
-        raise ValueError(f"graph must be a DynamicGraph; got {type(graph).__name__}")
+    for name, each in {"graph": graph, "other": graph if other is None else other}.items():
+        if not isinstance(each, DynamicGraph):
+            raise ValueError(f"{name} must be a DynamicGraph; got {type(each).__name__}")
+    snapshots = graph.graphs + (() if other is None else other.graphs)
+    if len({snapshot.n for snapshot in snapshots}) > 1:
+        raise ValueError(f"other must be of the same images; got N={other[0].n} beside N={graph[0].n}")
     keys = []
-    for snapshot in graph.graphs:
+    for snapshot in snapshots:
         ends = np.arange(snapshot.n)[:, None], snapshot.neighbors
         real = snapshot.weights > 0
         if y is not None:
@@ -71,7 +78,8 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     edges, place = np.unique(np.concatenate(keys), return_inverse=True)
     layer = np.repeat(np.arange(len(keys)), [len(each) for each in keys])
     has = sp.csr_array((np.ones(len(place), np.int64), (layer, place)), shape=(len(keys), len(edges)))
-    return (has @ has.T).toarray()
+    first = len(graph)
+    return (has[:first] @ has[0 if other is None else first :].T).toarray()
 
 
 def linear_cka(
@@ -79,11 +87,12 @@ def linear_cka(
     x,
     layers: Sequence[str] | None = None,
     *,
+    other: nn.Module | None = None,
     minibatch: int | None = None,
     memory: int | str = "4GiB",
     **options,
 ) -> np.ndarray:
-    """Linear centred kernel alignment (Kornblith et al. 2019) between all pairs of a network's layers.
+    """Linear centred kernel alignment (Kornblith et al. 2019) between all pairs of layers, of one network or of two.
 
     With the linear kernels K_i = X_i X_i^T of features X_i (N, M_i), whose HSIC is an inner product of two (N, N)
     matrices, each layer's features are seen once and forgotten:
@@ -99,6 +108,7 @@ def linear_cka(
         model: any ``torch.nn.Module``.
         x: (N, 3, H, W) images, or whatever else :func:`modlib.iter_features` takes.
         layers: names of modules; by default those of :func:`modlib.layer_names` that run, in the order in which they run.
+        other: another network, with its own default layers, to compare with on the same images; by default ``model`` itself.
         minibatch: images of a batch, at least 4; a last batch that is not full is left out. By default the full CKA.
         memory: bytes, or a size, for features and kernels together: 8 L N^2 bytes of kernels, and at least one layer's
             features.
@@ -106,7 +116,8 @@ def linear_cka(
             ``progress``).
 
     Returns:
-        (L, L) float64, symmetric, 1 on the diagonal; in [0, 1], but for minibatches only up to their noise.
+        (L, L') float64, of a network with itself symmetric and 1 on the diagonal; in [0, 1], but for minibatches only up
+        to their noise.
 
     Raises:
         ValueError: for a minibatch outside 4..N, a layer that gives all images the same features, and as
@@ -121,7 +132,10 @@ def linear_cka(
     if options.get("storage", "float32") != "float32":
         raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
     x = as_inputs(x)
-    names = layers_of(model, x, layers, **options)
+    tapped = [(model, layers_of(model, x, layers, **options))]
+    if other is not None:
+        tapped.append((other, layers_of(other, x, None, **options)))
+    names = [name for _, each in tapped for name in each]
     n = samples(x)
     size = n if minibatch is None else whole_number("minibatch", minibatch, 4, n, f"for N={n} images")
     kernels = 8 * len(names) * size**2
@@ -133,9 +147,16 @@ def linear_cka(
         )
     hsic = np.zeros((len(names), len(names)))
     for start in range(0, n - size + 1, size):
-        with closing(iter_features(model, rows_of(x, slice(start, start + size)), names, memory=room, **options)) as stream:
-            hsic += _hsic((features for _, features in stream), minibatch is not None)
-    return _normalise(hsic, names)
+        batch = rows_of(x, slice(start, start + size))
+        hsic += _hsic((f for each in tapped for f in _features(*each, batch, memory=room, **options)), minibatch is not None)
+    first = len(tapped[0][1])
+    return _normalise(hsic, names)[:first, 0 if other is None else first :]
+
+
+def _features(model: nn.Module, layers: list[str], x, **options) -> Iterator[torch.Tensor]:
+    with closing(iter_features(model, x, layers, **options)) as stream:
+        for _, features in stream:
+            yield features
 
 
 def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:

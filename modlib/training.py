@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from modlib._checks import number, unknown, whole_number
 from modlib._resumable import read_checkpoint, write_checkpoint
-from modlib._tensors import usable
+from modlib._tensors import quick_bfloat16, usable
 from modlib.cost import accuracy
 from modlib.curves import modularity_curve
 from modlib.data import Images, load_images
@@ -76,10 +76,8 @@ RECIPES = {
     "short": Recipe(
         epochs=12, batch_size=128, lr=0.1, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1, crop=2
     ),
-    # For transformers, as Hassani et al. (2021) train theirs, but for their 200 epochs and mixed images.
-    "adamw": Recipe(
-        epochs=20, batch_size=128, lr=1e-3, weight_decay=0.06, schedule="one-cycle", label_smoothing=0.1, optimizer="adamw"
-    ),
+    # For transformers: as Hassani et al. (2021) train theirs, but for their 200 epochs and mixed images.
+    "adamw": Recipe(20, 128, lr=1e-3, weight_decay=0.06, schedule="one-cycle", label_smoothing=0.1, optimizer="adamw"),
 }
 # "short" brought nearer to the paper, one step after the other: which of them moves a curve?
 RECIPES["unsmoothed"] = replace(RECIPES["short"], label_smoothing=0.0)
@@ -205,15 +203,8 @@ def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> s
 class _Run:
     """One training run: model, optimizer and history, which a checkpoint holds together."""
 
-    def __init__(
-        self, name: str, dataset: str, recipe: Recipe, label: str, seed: int, device: torch.device, stages=None, weights=None
-    ):
-        self.recipe, self.device = recipe, device
-        # bfloat16 where the hardware multiplies it faster than float32; older GPUs only imitate it
-        if device.type == "cuda":
-            self.mixed = torch.cuda.get_device_capability(device) >= (8, 0)
-        else:  # older torch cannot tell
-            self.mixed = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    def __init__(self, name: str, dataset: str, recipe: Recipe, label: str, seed: int, device, stages=None, weights=None):
+        self.recipe, self.device, self.mixed = recipe, device, quick_bfloat16(device)
         self.settings = {"model": name, "dataset": dataset, "recipe": label, "seed": seed, **asdict(recipe)}
         if recipe.optimizer == "sgd":  # the settings of other runs do not name it
             del self.settings["optimizer"]

@@ -36,8 +36,61 @@ def test_number_of_layers_is_the_papers(name, layers):
         assert conv[1:] == relu[1:]
 
 
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("vit6", {"conv": ["conv_proj"], "relu": []}),
+        ("cct6", {"conv": ["tokenizer.0", "tokenizer.3"], "relu": ["tokenizer.1", "tokenizer.4"]}),
+    ],
+)
+@pytest.mark.parametrize("at", ["conv", "relu"])
+def test_layers_of_a_transformer_are_its_stem_and_its_blocks(name, stem, at):
+    assert layer_names(built(name), at) == stem[at] + [f"encoder.layers.encoder_layer_{i}" for i in range(6)]
+
+
 def test_every_model_is_covered_above():
-    assert {*VGG, *RESNET, *THIN_RESNET} == set(MODELS)
+    assert {*VGG, *RESNET, *THIN_RESNET, "vit6", "cct6"} == set(MODELS)
+
+
+def block_parameters(width: int, hidden: int) -> int:
+    """Two norms, queries, keys, values and their mixture, and two linear maps with biases."""
+    return 4 * width + 4 * (width**2 + width) + 2 * width * hidden + hidden + width
+
+
+def test_transformer_parameters_add_up():
+    tokens = 192 * (1 + 64 + 1) + 3 * 16 * 192 + 192  # class token and positions, and the patches' convolution
+    assert parameters(built("vit6")) == tokens + 6 * block_parameters(192, 384) + 2 * 192 + 10 * 193
+    tokens = 27 * 64 + 9 * 64 * 128 + 64 * 128
+    assert parameters(built("cct6")) == tokens + 6 * block_parameters(128, 256) + 2 * 128 + 129 + 10 * 129
+
+
+@torch.no_grad()
+def test_vit_is_torchvisions_on_normalised_images():
+    ours, x = built("vit6"), torch.rand(3, 3, 32, 32)
+    other = torchvision.models.VisionTransformer(32, 4, 6, 3, 192, 384, num_classes=10).eval()
+    other.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), other((x - ours.mean) / ours.std))
+
+
+@torch.no_grad()
+def test_cct_weighs_its_tokens():
+    model = build_model("cct6", seed=0)
+    x = torch.rand(3, 3, 32, 32)
+    ((name, tokens),) = ((name, t) for name, t in iter_features(model, x, ["encoder"]))
+    tokens = tokens.view(3, 64, 128)
+    model.pool.weight.zero_()
+    torch.testing.assert_close(model(x), model.head(tokens.mean(1)), msg=f"{name}: equal weights are a mean")
+
+
+@pytest.mark.parametrize("name", ["vit6", "cct6"])
+def test_another_depth_and_size_of_a_transformer(name):
+    model = build_model(name, "tinyimagenet50", stages=(2,))
+    assert model.architecture["stages"] == [2] and len([n for n in layer_names(model) if "encoder" in n]) == 2
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 50)
+    with pytest.raises(ValueError, match="stages of .* must be one number of blocks"):
+        build_model(name, stages=(2, 2))
+    with pytest.raises(ValueError, match="is for small images"):
+        build_model(name, "imagenet")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -186,7 +239,7 @@ def test_depths_may_be_numbers_of_numpy():
     (dict(name="resnet65"), "unknown model 'resnet65'; did you mean 'resnet56'"),
     (dict(name="vgg"), "unknown model 'vgg'; did you mean 'vgg1"),
     (dict(name="resnet20", dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
-    (dict(name="resnet20", dataset="imagenet"), "'resnet20' is a CIFAR network"),
+    (dict(name="resnet20", dataset="imagenet"), "'resnet20' is for small images"),
     (dict(name="resnet20", num_classes=1), "num_classes must .* got num_classes=1"),
     (dict(name="resnet20", stages=(1, 2)), r"3 numbers of blocks.* got \(1, 2\)"),
     (dict(name="resnet18", stages=(1, 0, 1, 1)), r"each at least 1; got \(1, 0, 1, 1\)"),

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sknetwork.clustering import get_modularity
 
-from modlib import KnnGraph, knn_graph, modularity
+from modlib import DynamicGraph, KnnGraph, knn_graph, modularity
+from modlib.modularity import communities
 from modlib.significance import null_model
 
 seeds = st.integers(0, 2**32 - 1)
@@ -240,3 +241,55 @@ def test_graphs_of_networkx(graph, labels):
     assert modularity(graph, labels) == pytest.approx(nx.community.modularity(graph, groups))
     with pytest.raises(ValueError, match="symmetric"):
         modularity(nx.DiGraph([(0, 1), (1, 2), (2, 3)]), [0, 0, 1, 1])
+
+
+def cliques(count, size, bridge=0.0):
+    a = np.kron(np.eye(count), np.ones((size, size))) - np.eye(count * size)
+    for i in range(count):  # a ring
+        one, two = i * size, (i + 1) % count * size + 1
+        a[one, two] = a[two, one] = bridge
+    return a
+
+
+@pytest.mark.parametrize("bridge", [0, 1])
+def test_planted_communities_are_found_the_largest_first(bridge, rng):
+    labels = np.repeat(np.arange(5), 6)
+    order = rng.permutation(30)
+    found = communities(cliques(5, 6, bridge)[np.ix_(order, order)])
+    assert len({*zip(found, labels[order], strict=True)}) == 5 == len(set(found))
+    uneven = sp.block_diag([np.ones((n, n)) - np.eye(n) for n in (3, 8, 5)])
+    assert np.bincount(communities(uneven)).tolist() == [8, 5, 3]
+
+
+def test_communities_of_noise_beat_its_labels(rng):
+    """What is searched for scores above what is given."""
+    graph = knn_graph(rng.normal(size=(120, 10)), k=3)
+    found = communities(graph)
+    best = modularity(graph, found)
+    assert best > 0.5 > 0.1 > abs(modularity(graph, np.arange(120) % 10))
+    assert best == pytest.approx(
+        nx.community.modularity(
+            nx.from_numpy_array(graph.adjacency().toarray()), [set(np.flatnonzero(found == c)) for c in set(found)]
+        )
+    )
+
+
+def test_communities_of_every_layer_by_one_seed(rng):
+    graphs = tuple(knn_graph(rng.normal(size=(40, 5)), k=3) for _ in range(2))
+    found = communities(DynamicGraph(("a", "b"), graphs), seed=3)
+    assert found.shape == (2, 40) and found.dtype == np.int64
+    assert (found[1] == communities(graphs[1], seed=3)).all()
+    assert (communities(graphs[0].adjacency() * 1e-30, seed=3) == found[0]).all()
+    assert len(set(communities(graphs[0], resolution=5))) > len(set(found[0]))
+
+
+@pytest.mark.parametrize("graph, options, says", [
+    (np.zeros((3, 3)), {}, "no edges"),
+    (np.ones((2, 3)), {}, "square"),
+    (cliques(2, 3), {"resolution": 0}, "resolution must be"),
+    (cliques(2, 3), {"resolution": "high"}, "resolution"),
+    (cliques(2, 3), {"seed": -1}, "seed"),
+])  # fmt: skip
+def test_communities_that_cannot_be(graph, options, says):
+    with pytest.raises(ValueError, match=says):
+        communities(graph, **options)

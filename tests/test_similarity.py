@@ -180,3 +180,37 @@ def test_features_of_any_size(rng, scale, kind):
 def test_lengths_count_so_half_precision_is_refused(network, pixels):
     with pytest.raises(ValueError, match="storage must be 'float32'"):
         linear_cka(network, pixels, storage="float16")
+
+
+def another():
+    torch.manual_seed(1)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3))
+
+
+def test_cka_of_two_networks_is_a_part_of_that_of_all_layers(network, pixels):
+    other = another()
+    found = linear_cka(network, pixels, other=other)
+    every = [f for model in (network, other) for _, f in modlib.iter_features(model, pixels)]
+    first = len(every) - 2
+    np.testing.assert_allclose(found, cka_of(every)[:first, first:], rtol=1e-12)
+    np.testing.assert_allclose(found, linear_cka(other, pixels, other=network).T, rtol=1e-12)
+    itself = linear_cka(network, pixels, other=network)
+    np.testing.assert_allclose(itself, linear_cka(network, pixels), rtol=1e-12)
+
+
+def test_edges_that_two_networks_share(network, pixels):
+    one, two = (modlib.dynamic_graph(model, pixels, k=2) for model in (network, another()))
+    sets = [[{(i, j) for i, row in enumerate(g.neighbors) for j in row} for g in graph.graphs] for graph in (one, two)]
+    assert shared_edges(one, other=two).tolist() == [[len(a & b) for b in sets[1]] for a in sets[0]]
+    assert (shared_edges(one, other=one) == shared_edges(one)).all()
+    few = modlib.dynamic_graph(another(), pixels[:-1], k=2)
+    with pytest.raises(ValueError, match=r"other must be of the same images; got N=\d+ beside N=\d+"):
+        shared_edges(one, other=few)
+    with pytest.raises(ValueError, match="other must be a DynamicGraph"):
+        shared_edges(one, other=few[0])
+
+
+def test_difference_of_two_networks():
+    np.testing.assert_allclose(modularity_difference([0.1, 0.5], [0.2, 0.5, 0.9]), [[0.1, 0.4, 0.8], [0.3, 0, 0.4]])
+    with pytest.raises(ValueError, match=r"other must be \(L,\) finite"):
+        modularity_difference([0.1], [[0.2]])

@@ -164,7 +164,8 @@ def colors():
 @pytest.mark.parametrize("recipe", [
     Recipe(6, 32, 0.05, 5e-3, "steps", steps=(4,)),
     Recipe(6, 32, 0.1, 5e-4, "one-cycle", nesterov=True, label_smoothing=0.1),
-], ids=lambda r: r.schedule)  # fmt: skip
+    Recipe(6, 32, 3e-3, 0.06, "one-cycle", optimizer="adamw"),
+], ids=lambda r: f"{r.optimizer}, {r.schedule}")  # fmt: skip
 def test_an_easy_problem_is_learnt(colors, tmp_path, recipe):
     result = run(tmp_path, colors, recipe)
     assert result["loss"][-1] < 0.7 * result["loss"][0]
@@ -192,6 +193,15 @@ def test_rates_that_the_optimizer_was_given(data, tmp_path, schedule, steps, exp
 ])  # fmt: skip
 def test_rates_of_the_recipes(recipe, moments):
     assert {at: RECIPES[recipe].rate(at) for at in moments} == pytest.approx(moments)
+
+
+def test_adamw_is_torchs_and_is_named_in_the_settings():
+    one = _Run("cct6", "cifar10", RECIPES["adamw"], "adamw", 0, torch.device("cpu"))
+    assert type(one.optimizer) is torch.optim.AdamW and one.optimizer.param_groups[0]["weight_decay"] == 0.06
+    assert one.settings["optimizer"] == "adamw"
+    assert "optimizer" not in _Run("resnet20", "cifar10", RECIPES["fast"], "fast", 0, torch.device("cpu")).settings
+    with pytest.raises(ValueError, match="optimizer of the recipe 'lion'"):
+        Recipe(1, 1, 0.1, 0, "steps", optimizer="lion")
 
 
 def test_paper_recipe_is_the_papers():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 MISSING = "not measured"
 _PROPER = {
     "tinyimagenet50": "Tiny-ImageNet-50", "imagenet50": "ImageNet50", "imagenet": "ImageNet",
-    "cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "vgg": "VGG", "resnet": "ResNet",
+    "cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "vgg": "VGG", "resnet": "ResNet", "vit": "ViT", "cct": "CCT",
     "fgsm": "FGSM", "pgd": "PGD", "jsma": "JSMA", "cw": "CW", "onepixel": "OnePixel", "localsearch": "LocalSearch",
 }  # fmt: skip
 CRITERIA = {  # in the order of tables; of Table 1 the paper does not say which blocks went

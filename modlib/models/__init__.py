@@ -55,7 +55,8 @@ def build_model(
         name: one of :data:`modlib.models.MODELS`.
         dataset: whose classes, pixel statistics and stem it gets: cifar10, cifar100, tinyimagenet50 or imagenet.
         num_classes: another number of classes C than the dataset's.
-        stages: another depth: a tuple of blocks a stage for ResNets, the number of blocks for transformers, a list of widths and ``"M"`` for VGGs.
+        stages: another depth: a tuple of blocks a stage for ResNets, the number of blocks for transformers, a list of widths
+            and ``"M"`` for VGGs.
         stride_in: which convolution of a ResNet50, 101 or 152's block takes every second pixel where a stage begins:
             ``"conv2"``, as torchvision has it (v1.5), or ``"conv1"``, as in He et al. (2016) (v1).
         shortcut: of a ResNet20 to 110 where the maps become smaller: ``"pad"`` with zeros, as in He et al. (2016), option A,

@@ -9,7 +9,7 @@ import numpy as np
 from modlib.book.charts.base import HERE, INK, OUR_COLOR, choice, finished, slider
 from modlib.book.words import MISSING
 from modlib.graph import DynamicGraph
-from modlib.models import MODELS, stages
+from modlib.models import CONVNETS, stages
 from modlib.paper import paper_values
 from modlib.results import Records
 from modlib.similarity import modularity_difference, shared_edges
@@ -42,8 +42,8 @@ class Layers:
 
 
 def recorded_layers(records: Records) -> dict[str, Layers]:
-    """Networks on CIFAR-10 whose layer differences are recorded, by their names in :data:`modlib.models.MODELS`."""
-    found = {model: records.best("similarity", model, "cifar10") for model in (*reversed(MODELS),)}
+    """Networks on CIFAR-10 whose layer differences are recorded, by their names in :data:`modlib.models.CONVNETS`."""
+    found = {model: records.best("similarity", model, "cifar10") for model in (*reversed(CONVNETS),)}
     return {m: Layers(tuple(r.coords["layer"]), stages(m), r["q"], r["cka"]) for m, r in found.items() if r}
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from modlib.book.records import CLIP, attack_curves, recorded_attacks
 from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, by_p, graded, plateau_share, together
 from modlib.book.words import MISSING, proper
-from modlib.models import MODELS, RESNET, THIN_RESNET, VGG
+from modlib.models import CONVNETS, RESNET, THIN_RESNET, VGG
 from modlib.paper import DATASETS, OURS, paper_values
 from modlib.results import Records
 
@@ -46,7 +46,7 @@ def their_curves() -> Curves:
 
 
 def our_curves(records: Records) -> Curves:
-    found = {(m, d): records.best("curves", m, d, weights="trained") for d in DATASETS for m in MODELS}
+    found = {(m, d): records.best("curves", m, d, weights="trained") for d in DATASETS for m in CONVNETS}
     trained = {key: f"{r.settings['epochs']} epochs ({r.settings['recipe']})" for key, r in found.items() if r}
     return {key: (found[key].curve().mean, how) for key, how in trained.items()}
 
@@ -110,7 +110,7 @@ def their_trainings() -> Trainings:
 
 
 def our_trainings(records: Records) -> Trainings:
-    found = [records.best("training", model, "cifar10") for model in MODELS]
+    found = [records.best("training", model, "cifar10") for model in CONVNETS]
     return [(r.settings["model"], r["q"], r["test_accuracy"]) for r in found if r]
 
 
@@ -172,7 +172,7 @@ def their_settings() -> Settings:
 
 def our_settings(records: Records) -> Settings:
     found: Settings = {model: {"n": {}, "k": {}} for model in their_settings()}
-    for model in (*found, *MODELS):
+    for model in (*found, *CONVNETS):
         if record := records.best("curves", model, "cifar10", weights="trained"):
             grid = {name: record.coords[name] for name in ("n", "k")}
             found[model] = {name: {v: record.curve(**{name: v}).mean for v in grid[name]} for name in grid}

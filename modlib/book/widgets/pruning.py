@@ -13,7 +13,7 @@ from modlib.book.words import STARTS, chosen, proper
 from modlib.cost import cost
 from modlib.curves import Curve
 from modlib.data.datasets import DATASETS as SIZES
-from modlib.models import MODELS, build_model, layer_names
+from modlib.models import CONVNETS, build_model, layer_names
 from modlib.paper import DATASETS, K, paper_n, paper_values
 from modlib.pruning import find_redundant, layer_costs
 from modlib.results import FOLDER, Records, Result
@@ -45,7 +45,7 @@ def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: R
     40551040
     """
     records = Records.read(FOLDER) if records is None else records
-    found = {f"{m}-{d}": records.best("curves", m, d, weights="trained") for d in DATASETS for m in MODELS}
+    found = {f"{m}-{d}": records.best("curves", m, d, weights="trained") for d in DATASETS for m in CONVNETS}
     if not any(found.values()):
         raise ValueError("records hold no curve of a trained network")
     ours = sorted(filter(found.get, found), key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
