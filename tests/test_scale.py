@@ -67,8 +67,7 @@ def test_nothing_is_measured_below_full(at, calls, name, capsys):
 def test_full_measures_the_figures_of_the_page(at, calls, capsys):
     out = at("full")
     experiments.measure("fig4", "a2", models=["vgg11"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = {"device": device, "runs": out.parent / "runs", "out": out}
+    where = {"device": scale.device(), "runs": out.parent / "runs", "out": out}
     options = {"models": ["vgg11"], **where, "shipped": False, "max_minutes": None}
     assert calls == [("fig4", options), ("a2", options)]
     assert capsys.readouterr().out.count("a step") == 2

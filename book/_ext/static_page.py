@@ -1,9 +1,10 @@
 """Sphinx extension: pages that work without a kernel and without any other host.
 
-Three parts, one a file:
+Four parts, one a file:
 
 - this one prepares the kernels that execute the notebooks and the scripts that pages load;
 - ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;
+- ``formulas.py`` sets formulas;
 - ``pictures.py`` gives each chart a still picture, and warns of a picture without words.
 """
 
@@ -13,6 +14,7 @@ import re
 import shutil
 from pathlib import Path
 
+import formulas
 import pictures
 import vl_convert
 from sphinx.application import Sphinx
@@ -77,11 +79,6 @@ def silence_thebe(app: Sphinx, config: Config) -> None:
                 app.disconnect(listener.id)
 
 
-def quiet_formulas(app: Sphinx, config: Config) -> None:
-    """Formulas without the menu of MathJax, which makes each a stop of the tabulator key: hundreds on a page."""
-    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
-
-
 # Scripts of the page and of its own folder, and none that is made from text: Vega interprets its expressions. A page that is
 # opened as a file has no origin, so files are named; widgets are modules made from the page's own text (blob:).
 POLICY = (
@@ -121,11 +118,11 @@ def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
-    app.connect("config-inited", quiet_formulas)
     app.add_js_file("book-keys.js", loading_method="defer")
     app.connect("html-page-context", add_to_head)
     app.connect("html-page-context", search_from_files)
     app.connect("build-finished", write_vega)
     app.connect("build-finished", drop_font_preloads)
+    formulas.setup(app)
     pictures.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-/* For who uses the keyboard: few stops on the way to a figure. Formulas lose theirs in static_page.py. */
+/* For who uses the keyboard: few stops on the way to a figure. */
 addEventListener("DOMContentLoaded", () => {
   "use strict";
   const WIDGET = 'script[type="application/vnd.jupyter.widget-view+json"]';
