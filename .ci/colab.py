@@ -25,7 +25,7 @@ notebook = nbformat.read(sys.argv[1], 4)
 NotebookClient(notebook, timeout=1800, kernel_name="python3", allow_errors=True).execute()
 nbformat.write(notebook, sys.argv[1])
 """
-MYST = re.compile(r'\{[a-z]+(:[a-z]+)?\}`|^:::|^\([\w-]+\)=|^```\{|\{\\\W', re.MULTILINE)  # and letters as BibTeX writes them
+MYST = re.compile(r"\{[a-z]+(:[a-z]+)?\}`|^:::|^\([\w-]+\)=|^```\{|\{\\\W", re.MULTILINE)  # and letters as BibTeX writes them
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UNANSWERED = "Not yet: put your answer in place of None."
 

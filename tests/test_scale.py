@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from modlib import find_results, scale
 from modlib.campaign import reproduce as experiments

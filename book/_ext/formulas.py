@@ -50,7 +50,9 @@ def write_font(app: Sphinx, exception: Exception | None) -> None:
     """Write of a font for mathematics what the pages use, since few systems have one."""
     if exception or app.builder.format != "html":
         return
-    found = "".join(part for page in Path(app.outdir).rglob("*.html") for part in re.findall(r"<math.*?</math>", page.read_text("utf-8")))
+    found = "".join(
+        part for page in Path(app.outdir).rglob("*.html") for part in re.findall(r"<math.*?</math>", page.read_text("utf-8"))
+    )
     characters = {ord(c) for c in html.unescape(re.sub("<[^>]*>", "", found))}
     font = TTFont(FONT)
     chosen = subset.Subsetter(subset.Options(layout_features=["ssty"], name_IDs=["*"]))

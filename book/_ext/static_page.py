@@ -95,6 +95,15 @@ def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, do
     context["metatags"] = HEAD + context.get("metatags", "")
 
 
+def number_ledger(app: Sphinx, env) -> None:
+    """Figures and equations of the ledger of chapter 4 are L4.1, L4.2: it is no chapter that Sphinx would number them by."""
+    for page, kinds in env.toc_fignumbers.items():
+        if page.startswith("book/ledger/"):
+            for numbers in kinds.values():
+                for place, name in enumerate(sorted(numbers, key=numbers.get), 1):
+                    numbers[name] = (f"L{int(page[-2:])}", place)
+
+
 def search_from_files(app: Sphinx, pagename: str, *_) -> None:
     """Let search answer on `file://` too, where a browser refuses to fetch the summaries."""
     if pagename == "search":
@@ -119,6 +128,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
     app.add_js_file("book-keys.js", loading_method="defer")
+    app.connect("env-check-consistency", number_ledger)
     app.connect("html-page-context", add_to_head)
     app.connect("html-page-context", search_from_files)
     app.connect("build-finished", write_vega)
