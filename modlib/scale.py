@@ -1,7 +1,9 @@
-"""How much a page of the book computes: the environment variable MODLIB_SCALE."""
+"""How much a page of the book computes, and where: the environment variable MODLIB_SCALE, and a GPU."""
 
 import os
 from pathlib import Path
+
+import torch
 
 from modlib._checks import unknown
 from modlib._moved import forward
@@ -29,6 +31,15 @@ def choose(book: int, smoke: int) -> int:
     500
     """
     return smoke if scale() == "smoke" else book
+
+
+def device() -> torch.device:
+    """Where a page computes: a GPU where torch sees one. A model that is moved there takes its images along.
+
+    >>> device().type in ("cpu", "cuda")
+    True
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def local_results() -> Path:

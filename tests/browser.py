@@ -91,7 +91,7 @@ def visit(browser: Browser, home: str, name: str, query: str = "", **options):
 
 
 def wait_until_drawn(page: Page) -> None:
-    """Wait for formulas, widgets and for each chart to have its picture."""
+    """Wait for widgets and for each chart to have its picture."""
     page.wait_for_load_state("load")
     page.wait_for_function(
         """() => {
@@ -102,7 +102,6 @@ def wait_until_drawn(page: Page) -> None:
                 && widgets.length === document.querySelectorAll(places).length;
         }"""
     )
-    page.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
 
 
 def pictures(page: Page) -> list[Locator]:

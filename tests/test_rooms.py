@@ -41,7 +41,7 @@ ROOMS = {
     "attacks": "adversarial images, and their checks",
     "pruning": "which layers can go, the network without them, fine-tuning",
     "plots": "pictures of curves and graphs",
-    "scale": "how much a page computes",
+    "scale": "how much a page computes, and where",
     # The campaign measures what the book shows.
     "campaign": "(its name)",
     "campaign.parallel": "units of work on many processes or machines",

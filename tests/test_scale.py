@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from modlib import find_results, scale
 from modlib.campaign import reproduce as experiments
@@ -67,8 +66,7 @@ def test_nothing_is_measured_below_full(at, calls, name, capsys):
 def test_full_measures_the_figures_of_the_page(at, calls, capsys):
     out = at("full")
     experiments.measure("fig4", "a2", models=["vgg11"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = {"device": device, "runs": out.parent / "runs", "out": out}
+    where = {"device": scale.device(), "runs": out.parent / "runs", "out": out}
     options = {"models": ["vgg11"], **where, "shipped": False, "max_minutes": None}
     assert calls == [("fig4", options), ("a2", options)]
     assert capsys.readouterr().out.count("a step") == 2
@@ -101,12 +99,16 @@ def here(path, **evidence):
     path.write_text(json.dumps(content))
 
 
-def asked(notebook, function):
-    """The calls of a function in the cells of a notebook, as they are written."""
+def called(notebook):
+    """The calls in the cells of a notebook: of which function, and the call itself."""
     cells = json.loads(notebook.read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     tree = ast.parse(re.sub(r"^( *)%pip.*$", r"\1pass", code, flags=re.MULTILINE))
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == function]
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def asked(notebook, function):
+    return [call for name, call in called(notebook) if name == function]
 
 
 def figures_of(calls):
@@ -118,6 +120,17 @@ def test_every_chapter_with_images_computes_less_at_smoke(notebook):
     sizes = [{each.arg: each.value.value for each in call.keywords} for call in asked(notebook, "scale.choose")]
     assert all(0 < size["smoke"] < size["book"] for size in sizes)
     assert sizes or not asked(notebook, "modlib.load_images")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_networks_go_to_the_gpu(notebook):
+    networks = [ast.unparse(call) for name, call in called(notebook) if name in ("modlib.load_model", "modlib.build_model")]
+    moved = {name.removesuffix(".to"): ast.unparse(call.args[0]) for name, call in called(notebook) if name.endswith(".to")}
+    counted = ["modlib.build_model('resnet56')"] if notebook.stem == "09-pruning" else []  # which never runs
+    assert [each for each in networks if moved.get(each) not in ("device", "scale.device()")] == counted
+    assert not asked(notebook, "torch.from_numpy"), "it stays on the CPU"
+    numpy = [name for name, _ in called(notebook) if name.endswith(".numpy")]
+    assert all(name.endswith(".cpu().numpy") for name in numpy), "numpy cannot read a GPU"
 
 
 def counted_on(notebook):

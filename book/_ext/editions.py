@@ -12,6 +12,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from pybtex.database import parse_file
+from pybtex.richtext import Text
 
 ROOT = Path(__file__).parents[2]
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
@@ -49,7 +50,9 @@ class Book:
         cited = []
         for key in keys.split(","):
             entry = self.references[key.strip()]
-            names = [" ".join([*person.prelast_names, *person.last_names]) for person in entry.persons["author"]]
+            names = [
+                str(Text.from_latex(" ".join([*person.prelast_names, *person.last_names]))) for person in entry.persons["author"]
+            ]
             who = names[0] if len(names) == 1 else " and ".join(names) if len(names) == 2 else f"{names[0]} et al."
             link = f"{self.base}/book/bibliography.html"
             year = entry.fields["year"]

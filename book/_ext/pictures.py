@@ -46,7 +46,7 @@ class Stills(SphinxPostTransform):
         still = picture.next_node(nodes.image)
         still["alt"] = words
         picture += nodes.paragraph("", "", nodes.emphasis("", LIVE))
-        page += nodes.raw("", '<div class="book-still mathjax_ignore">', format="html")
+        page += nodes.raw("", '<div class="book-still">', format="html")
         page += [child.deepcopy() for child in picture.children]
         page += nodes.raw("", "</div>", format="html")
 

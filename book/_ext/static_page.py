@@ -1,9 +1,10 @@
 """Sphinx extension: pages that work without a kernel and without any other host.
 
-Three parts, one a file:
+Four parts, one a file:
 
 - this one prepares the kernels that execute the notebooks and the scripts that pages load;
 - ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;
+- ``formulas.py`` sets formulas;
 - ``pictures.py`` gives each chart a still picture, and warns of a picture without words.
 """
 
@@ -13,6 +14,7 @@ import re
 import shutil
 from pathlib import Path
 
+import formulas
 import pictures
 import vl_convert
 from sphinx.application import Sphinx
@@ -77,11 +79,6 @@ def silence_thebe(app: Sphinx, config: Config) -> None:
                 app.disconnect(listener.id)
 
 
-def quiet_formulas(app: Sphinx, config: Config) -> None:
-    """Formulas without the menu of MathJax, which makes each a stop of the tabulator key: hundreds on a page."""
-    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
-
-
 # Scripts of the page and of its own folder, and none that is made from text: Vega interprets its expressions. A page that is
 # opened as a file has no origin, so files are named; widgets are modules made from the page's own text (blob:).
 POLICY = (
@@ -96,6 +93,15 @@ HEAD = f"""<meta http-equiv="Content-Security-Policy" content="{POLICY}" />
 def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
     """What every page may load, and stills where no script runs, in browsers that do not tell a style sheet so."""
     context["metatags"] = HEAD + context.get("metatags", "")
+
+
+def number_ledger(app: Sphinx, env) -> None:
+    """Figures and equations of the ledger of chapter 4 are L4.1, L4.2: it is no chapter that Sphinx would number them by."""
+    for page, kinds in env.toc_fignumbers.items():
+        if page.startswith("book/ledger/"):
+            for numbers in kinds.values():
+                for place, name in enumerate(sorted(numbers, key=numbers.get), 1):
+                    numbers[name] = (f"L{int(page[-2:])}", place)
 
 
 def search_from_files(app: Sphinx, pagename: str, *_) -> None:
@@ -121,11 +127,12 @@ def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
-    app.connect("config-inited", quiet_formulas)
     app.add_js_file("book-keys.js", loading_method="defer")
+    app.connect("env-check-consistency", number_ledger)
     app.connect("html-page-context", add_to_head)
     app.connect("html-page-context", search_from_files)
     app.connect("build-finished", write_vega)
     app.connect("build-finished", drop_font_preloads)
+    formulas.setup(app)
     pictures.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,23 +1,34 @@
-/* For who uses the keyboard: few stops on the way to a figure. Formulas lose theirs in static_page.py. */
+/* For who uses the keyboard: few stops on the way to a figure. */
+{
+  // The list of chapters comes behind the page, and stays at its left (book.css). At once: later it would lose where it is scrolled to.
+  const chapters = document.querySelector(".bd-sidebar-primary");
+  document.querySelector("main").after(chapters);
+  // Where it lies folded, its button leads into it.
+  document.querySelector(".primary-toggle")?.addEventListener("click", () =>
+    setTimeout(() => chapters.querySelector("a, button").focus(), 300),
+  );
+}
 addEventListener("DOMContentLoaded", () => {
   "use strict";
   const WIDGET = 'script[type="application/vnd.jupyter.widget-view+json"]';
 
-  // A second link to skip to, beside the theme's: past the navigation and the links of the text.
+  // More links to skip to, beside the theme's.
   const before = document.getElementById("pst-skip-link");
-  if (before && document.querySelector(`.book-chart, ${WIDGET}`)) {
+  function skip(words, where) {
     const link = before.cloneNode(true);
-    link.id = "book-skip-link";
+    link.removeAttribute("id");
     const anchor = link.querySelector("a");
-    anchor.textContent = "Skip to the first interactive figure";
+    anchor.textContent = words;
     anchor.addEventListener("click", (event) => {
-      const first = document.querySelector(".book-chart, .book-widget");
+      const place = document.querySelector(where);
       event.preventDefault();
-      first.tabIndex = -1;
-      first.focus();
+      place.tabIndex = -1;
+      place.focus();
     });
     before.after(link);
   }
+  skip("Skip to the list of chapters", ".bd-sidebar-primary nav");
+  if (document.querySelector(`.book-chart, ${WIDGET}`)) skip("Skip to the first interactive figure", ".book-chart, .book-widget");
 
   // Code is selected and copied with the keyboard as any text; a button a cell would be a stop a cell.
   addEventListener("load", () => {

@@ -60,7 +60,7 @@
   async function mount(place, models) {
     const { model_id: id } = JSON.parse(place.textContent);
     const box = document.createElement("div");
-    box.className = "book-widget mathjax_ignore"; // a name between two $ is no formula
+    box.className = "book-widget";
     place.before(box);
     try {
       const saved = models[id];

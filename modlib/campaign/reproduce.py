@@ -18,8 +18,7 @@ from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
 from modlib.models.sources import SOURCES
 from modlib.results import FOLDER, Records, Result, write_result
-from modlib.scale import local_results
-from modlib.scale import scale as chosen_scale
+from modlib.scale import device as chosen_device, local_results, scale as chosen_scale
 from modlib.training import RECIPES
 
 GPU_MINUTES = 15  # of one chapter on a free GPU
@@ -198,7 +197,7 @@ def measure(*figures: str, **which) -> Records:
     """
     if chosen_scale() not in ("gpu", "full"):
         return Records.read(FOLDER)
-    device, out = "cuda" if torch.cuda.is_available() else "cpu", local_results()
+    device, out = chosen_device(), local_results()
     left = countdown(GPU_MINUTES if chosen_scale() == "gpu" else None)
     for figure in figures:
         print(f"{figure}: measuring on {device}, into {out.name}")

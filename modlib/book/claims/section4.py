@@ -96,7 +96,7 @@ def _shares(share: dict[str, float]) -> str:
 def _grows(shares: list[float], layers: int) -> str:
     """The verdict on "each share is larger than the one before", where one of so many layers more or less is chance."""
     steps = [b - a for a, b in zip(shares, shares[1:], strict=False)]
-    one = 1 / max(1, layers)
+    one = 1 / max(1, layers) + 1e-9  # exactly one layer is chance, too
     return together(graded(step - one, step + one) for step in steps) if steps else MISSING
 
 

@@ -59,6 +59,7 @@ class Widget(anywidget.AnyWidget):
         setting: where its controls stand; strings, numbers and truth values.
     """
 
+    _ipython_display_ = None  # that of ipywidgets 7, which Colab has, would show neither the words nor the still
     _css = (FOLDER / "kit.css").read_text(encoding="utf-8")
     name = traitlets.Unicode().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
