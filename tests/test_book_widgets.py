@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from browser import CONTROL, PHONE, visit, wait_until_drawn
-from test_book import HTML, PAGES, browser, home, pytestmark, source  # noqa: F401  (fixtures and marks)
+from test_book import HTML, PAGES, browser, home, pytestmark, site, source  # noqa: F401  (fixtures and marks)
 
 import modlib
 from modlib.book.widgets.base import unpack
@@ -60,8 +60,8 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
 
 
-def test_the_laboratory_says_what_networkx_computes(browser, home):
-    with visit(browser, home, page_of("graph-lab")) as page:
+def test_the_laboratory_says_what_networkx_computes(browser, site):
+    with visit(browser, site, page_of("graph-lab")) as page:
         lab = box(page, "graph-lab")
         presets = read(page, "graph-lab", "data")["presets"]
 
@@ -106,8 +106,8 @@ def test_the_laboratory_says_what_networkx_computes(browser, home):
         check()
 
 
-def test_the_graph_explorer_says_the_recorded_modularity(browser, home):
-    with visit(browser, home, page_of("graph-explorer")) as page:
+def test_the_graph_explorer_says_the_recorded_modularity(browser, site):
+    with visit(browser, site, page_of("graph-explorer")) as page:
         explorer = box(page, "graph-explorer")
         data = read(page, "graph-explorer", "data")
         version, labels = data["versions"]["clean"], np.array(data["labels"])
@@ -134,8 +134,8 @@ def test_the_graph_explorer_says_the_recorded_modularity(browser, home):
             assert row.get_attribute("aria-pressed") == "true"
 
 
-def test_the_modularity_explorer_says_what_was_recorded(browser, home):
-    with visit(browser, home, page_of("explorer")) as page:
+def test_the_modularity_explorer_says_what_was_recorded(browser, site):
+    with visit(browser, site, page_of("explorer")) as page:
         explorer = box(page, "explorer")
         heard = set()
 
@@ -158,8 +158,8 @@ def test_the_modularity_explorer_says_what_was_recorded(browser, home):
         assert "Recorded on" in explorer.inner_text()
 
 
-def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, home):
-    with visit(browser, home, page_of("pruning-explorer")) as page:
+def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, site):
+    with visit(browser, site, page_of("pruning-explorer")) as page:
         explorer = box(page, "pruning-explorer")
         networks = read(page, "pruning-explorer", "data")["networks"]
         heard = set()
@@ -223,8 +223,8 @@ def test_an_address_with_any_words_opens_a_working_figure(browser, home, name):
         assert "other=kept" in page.url
 
 
-def test_an_attack_is_drawn_beside_its_own_images(browser, home):
-    with visit(browser, home, page_of("explorer"), "explorer.model=resnet20&explorer.attack=pgd+(pixels)") as page:
+def test_an_attack_is_drawn_beside_its_own_images(browser, site):
+    with visit(browser, site, page_of("explorer"), "explorer.model=resnet20&explorer.attack=pgd+(pixels)") as page:
         explorer = box(page, "explorer")
         options = explorer.locator("select[name=attack] option").all()
         if len(options) < 2:
@@ -244,8 +244,8 @@ def test_an_attack_is_drawn_beside_its_own_images(browser, home):
 
 
 @every_widget
-def test_every_control_is_reached_by_keyboard(browser, home, page_name, name):
-    with visit(browser, home, page_name) as page:
+def test_every_control_is_reached_by_keyboard(browser, site, page_name, name):
+    with visit(browser, site, page_name) as page:
         widget = box(page, name)
         wanted = {
             each.evaluate("e => e.name || e.textContent")
@@ -267,8 +267,8 @@ def test_every_control_is_reached_by_keyboard(browser, home, page_name, name):
 
 
 @every_widget
-def test_the_table_behind_a_picture_holds_its_numbers(browser, home, page_name, name):
-    with visit(browser, home, page_name) as page:
+def test_the_table_behind_a_picture_holds_its_numbers(browser, site, page_name, name):
+    with visit(browser, site, page_name) as page:
         widget = box(page, name)
         widget.locator("summary").click()
         widget.locator("td").first.wait_for()  # the table is filled when it is first opened
@@ -279,10 +279,10 @@ def test_the_table_behind_a_picture_holds_its_numbers(browser, home, page_name, 
 
 
 @every_widget
-def test_a_widget_follows_the_theme_at_once(browser, home, page_name, name):
+def test_a_widget_follows_the_theme_at_once(browser, site, page_name, name):
     colours = """box => { const e = box.querySelector(".ml"); const c = box.querySelector("canvas");
         return [getComputedStyle(e).color, c ? c.toDataURL().length : 0] }"""
-    with visit(browser, home, page_name, color_scheme="light", reduced_motion="reduce") as page:
+    with visit(browser, site, page_name, color_scheme="light", reduced_motion="reduce") as page:
         widget = box(page, name)
         setting, light = read(page, name), widget.evaluate(colours)
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
@@ -292,10 +292,10 @@ def test_a_widget_follows_the_theme_at_once(browser, home, page_name, name):
         assert read(page, name) == setting
 
 
-def test_points_move_smoothly_unless_motion_is_unwelcome(browser, home):
+def test_points_move_smoothly_unless_motion_is_unwelcome(browser, site):
     drawn = "box => box.querySelector('canvas').toDataURL()"
     for motion, moves in [("no-preference", True), ("reduce", False)]:
-        with visit(browser, home, page_of("graph-explorer"), reduced_motion=motion) as page:
+        with visit(browser, site, page_of("graph-explorer"), reduced_motion=motion) as page:
             widget = box(page, "graph-explorer")
             widget.scroll_into_view_if_needed()
             layer = widget.locator("input[name=layer]")
@@ -309,10 +309,10 @@ def test_points_move_smoothly_unless_motion_is_unwelcome(browser, home):
 
 @every_widget
 @pytest.mark.parametrize("scheme, viewport", [("light", None), ("dark", PHONE)])
-def test_an_accessibility_checker_finds_nothing_serious(browser, home, page_name, name, scheme, viewport):
+def test_an_accessibility_checker_finds_nothing_serious(browser, site, page_name, name, scheme, viewport):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     options = {"color_scheme": scheme, "bypass_csp": True} | ({"viewport": viewport} if viewport else {})
-    with visit(browser, home, page_name, **options) as page:
+    with visit(browser, site, page_name, **options) as page:
         box(page, name).locator("summary").click()
         found = axe.Axe().run(page, context=".book-widget", options={"preload": False}).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
@@ -320,11 +320,11 @@ def test_an_accessibility_checker_finds_nothing_serious(browser, home, page_name
 
 
 @every_widget
-def test_without_scripts_a_still_picture_and_its_words_remain(browser, home, page_name, name):
+def test_without_scripts_a_still_picture_and_its_words_remain(browser, site, page_name, name):
     context = browser.new_context(java_script_enabled=False)
     try:
         page = context.new_page()
-        page.goto(f"{home}/{page_name}.html")
+        page.goto(f"{site}/{page_name}.html")
         stills = page.locator(".book-still img").all()
         alts = [still.get_attribute("alt") for still in stills if still.is_visible()]
         words = {
