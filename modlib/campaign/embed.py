@@ -12,7 +12,7 @@ from modlib.training import RECIPES, run_name
 from modlib.zoo import load_model, register, save_model
 
 ALLOWED = {"accuracy": 0.1, "q": 0.01}  # loss: percentage points of accuracy, and in the Q of any layer
-SMALL = 4_000_000  # bytes: a file that takes no more in float16 is not compressed further
+SMALL = 1_500_000  # bytes: a file that takes no more in float16 is not compressed further
 
 
 def embed(run: str | Path, images: Images | None = None) -> Result:
