@@ -4,6 +4,7 @@ import io
 import re
 import warnings
 from math import prod
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ def forward(
     try:
         proto = _traced(network, images, outputs)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
         raise ValueError(f"{_culprit(network, images)} has no ONNX graph: {reason}") from error
     graph, weights = proto.graph, {each["name"]: each for each in place}
     inside = {each.name: numpy_helper.to_array(each) for each in graph.initializer if each.name not in weights}
@@ -39,7 +40,8 @@ def forward(
 def _traced(network: nn.Module, images: torch.Tensor, outputs: list[str]) -> onnx.ModelProto:
     """By torch's exporter from traces, which keeps every weight under its name; the other one takes packages of its own."""
     file = io.BytesIO()
-    with warnings.catch_warnings():  # what a trace cannot follow, the trial finds
+    # Where it fails, torch prints the whole graph. Of what a trace cannot follow it warns, and the trial finds it.
+    with warnings.catch_warnings(), mock.patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network, (images,), file, dynamo=False, opset_version=OPSET, training=torch.onnx.TrainingMode.PRESERVE,
@@ -50,26 +52,19 @@ def _traced(network: nn.Module, images: torch.Tensor, outputs: list[str]) -> onn
 
 
 def _culprit(network: nn.Module, images: torch.Tensor) -> str:
-    """The innermost module without a graph, by name and type."""
-    given = {}
-    handles = [
-        module.register_forward_hook(lambda _, inputs, __, name=name: given.setdefault(name, inputs))
-        for name, module in network.named_modules()
-        if name
-    ]
+    """The innermost module without a graph, by name and type. The network is of no use afterwards."""
+    given: dict[str, tuple] = {}
+    for name, module in network.named_modules():
+        module._forward_hooks.clear()  # of taps
+        module.register_forward_pre_hook(lambda _, inputs, name=name: given.update({name: inputs}))
     network(images)
-    for handle in handles:
-        handle.remove()
     for name, inputs in sorted(given.items(), key=lambda each: -each[0].count(".")):
         module = network.get_submodule(name)
-        hooks, module._forward_hooks = module._forward_hooks, type(module._forward_hooks)()  # of its tap
         try:
-            if len(inputs) == 1:
+            if name and len(inputs) == 1:
                 _traced(module, inputs[0], ["output"])
         except RuntimeError:
             return f"module {name!r} ({type(module).__name__})"
-        finally:
-            module._forward_hooks = hooks
     return f"model ({type(network).__name__})"
 
 
