@@ -185,7 +185,7 @@ def test_every_rule_is_exact(tmp_path, kind):
 
 
 def test_convolutions_in_groups(tmp_path):
-    """By onnxruntime, since onnx's own transposed convolution takes no groups of several channels; without a ReLU to pass or not."""
+    """By onnxruntime: onnx's own transposed convolution takes no groups of several channels. No ReLU, so float32 is enough."""
     torch.manual_seed(0)
     model = Net(nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=4), channels=12)
     written = export_onnx(model, tmp_path, "net", size=(3, 16, 16), gradient=True)

@@ -17,7 +17,6 @@ from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS
 from modlib.models.layers import chosen_layers
 from modlib.models.outputs import as_rows, first_tensor, tapped_module
 
-WEIGHTS = "weights"  # the name under which graphs look for their weights
 CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 RESERVED = ("images", "labels", "logits", "gradient", "loss")  # names of inputs and outputs, which no layer may have
 
@@ -98,9 +97,9 @@ def export_onnx(
             proto.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
         write_atomically(folder / f"{stem}.onnx", proto.SerializeToString())
     if weights:
-        write_atomically(folder / WEIGHTS, packed)
+        write_atomically(folder / graphs.WEIGHTS, packed)
     paths = {"graph": folder / f"{name}.onnx", "gradient": folder / f"{name}-gradient.onnx" if gradient else None}
-    return {**paths, "weights": folder / WEIGHTS if weights else None, "layers": names, "tensors": place}
+    return {**paths, "weights": folder / graphs.WEIGHTS if weights else None, "layers": names, "tensors": place}
 
 
 def layout(model: nn.Module) -> list[dict]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from modlib.models.export.gradients import Unruled, add_gradient, needed
 
+WEIGHTS = "weights"  # the name under which graphs look for their weights
 OPSET = 18  # the first in which scattered numbers of one place are added
 
 
@@ -70,8 +71,6 @@ def _culprit(network: nn.Module, images: torch.Tensor) -> str:
 
 def _outside(place: dict) -> TensorProto:
     """An initializer whose numbers are in the file of weights."""
-    from modlib.models.export import WEIGHTS
-
     tensor = TensorProto(name=place["name"], dims=place["shape"], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
     for key, value in (("location", WEIGHTS), ("offset", place["offset"]), ("length", 4 * prod(place["shape"]))):
         tensor.external_data.add(key=key, value=str(value))

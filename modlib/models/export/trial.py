@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modlib._tensors import exactly
-from modlib.models.export import WEIGHTS
+from modlib.models.export.graphs import WEIGHTS
 
 TOLERANCE = 1e-3  # relative: float32 added up in another order is below, a wrong graph above
 
