@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from modlib._tensors import exactly
-from modlib.models.export.graphs import WEIGHTS
 
 TOLERANCE = 1e-3  # relative: float32 added up in another order is below, a wrong graph above
 
@@ -44,14 +43,22 @@ def gradient(name: str, proto: onnx.ModelProto, packed: bytes, images: torch.Ten
 
 
 def _run(name: str, proto: onnx.ModelProto, packed: bytes, given: dict[str, np.ndarray], outputs: list[str]) -> dict:
+    outside = [each for each in proto.graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.add_external_initializers_from_files_in_memory([WEIGHTS], [packed], [len(packed)])
+    values = {each.name: onnxruntime.OrtValue.ortvalue_from_numpy(_outside(each, packed)) for each in outside}
+    options.add_external_initializers([*values], [*values.values()])
     try:
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return dict(zip(outputs, session.run(outputs, given), strict=True))
     except Exception as error:  # onnxruntime's errors have no class of their own
         raise ValueError(f"{name}.onnx does not run: {str(error).splitlines()[0]}") from error
+
+
+def _outside(tensor: onnx.TensorProto, packed: bytes) -> np.ndarray:
+    """What the file of weights holds for an initializer."""
+    where = {each.key: each.value for each in tensor.external_data}
+    return np.frombuffer(packed, "<f4", int(where["length"]) // 4, int(where["offset"])).reshape(tensor.dims)
 
 
 def _distance(got: np.ndarray, right: np.ndarray) -> np.ndarray:
