@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def write_live(app: Sphinx, exception: Exception | None) -> None:
     if manifest["runtime"] is None:
         try:
             write_manifest(made, manifest | {"runtime": runtime(cache, made)})
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             if os.environ.get("CI"):
                 raise
             logger.info("the live laboratory is not in this build: %s", " ".join(str(error).split()))
@@ -130,7 +131,7 @@ def runtime(cache: Path, folder: Path) -> dict:
     """The files of onnxruntime-web that the page needs, with their licence; ``gpu`` computes on the graphics processor.
 
     Raises:
-        OSError: if npm is not there, or does not give the package.
+        OSError, SubprocessError: if npm is not there, or does not give the package.
     """
     found = {}
     with tarfile.open(npm_package(RUNTIME, cache, RUNTIME_SHA256)) as tar:
