@@ -136,7 +136,7 @@ def _folder(folder: str | Path, name: str, gradient: bool, weights: bool) -> Pat
 def _dataset(network: nn.Module) -> dict:
     """The dataset of a network of modlib, and the names of its classes."""
     known = getattr(network, "architecture", None)
-    if not known:
+    if not isinstance(known, dict) or known.get("dataset") not in DATASETS:
         return {}
     classes = CLASSES.get(known["dataset"], ())
     named = {"classes": classes} if len(classes) == known["num_classes"] else {}
@@ -145,9 +145,9 @@ def _dataset(network: nn.Module) -> dict:
 
 def _size(network: nn.Module, size: Sequence[int] | None) -> list[int]:
     if size is None:
-        if not hasattr(network, "architecture"):
+        if not (known := _dataset(network)):
             raise ValueError("size of an image is not known; give size=(channels, H, W), such as (3, 224, 224)")
-        width = DATASETS[network.architecture["dataset"]].size
+        width = DATASETS[known["dataset"]].size
         return [3, width, width]
     if not isinstance(size, Sequence) or len(size) != 3:
         raise ValueError(f"size must be (channels, H, W) of an image; got size={size!r}")
