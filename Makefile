@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: env book test lint check-book check-package pairs hashes clean
+.PHONY: env book test lint check-book check-package check-links check-colab pairs hashes clean
 .DEFAULT_GOAL := book
 
 env: $(READY)
@@ -42,6 +42,14 @@ check-book: $(READY)
 # Build wheel and sdist, install the one and run tests from the other.
 check-package: $(READY)
 	$(BIN)/python .ci/check_package.py
+
+# Do the addresses that the book names answer? Needs the network; once a week in the workflow.
+check-links: $(READY)
+	MODLIB_SCALE=smoke $(BIN)/jupyter-book build . --path-output _build/links --builder linkcheck --keep-going
+
+# Each .ipynb alone, with the packages that Colab has: pinned in .ci/colab.txt. Once a week in the workflow.
+check-colab:
+	$(PYTHON) .ci/colab.py
 
 # Write each notebook's .ipynb from its .md, which is the source: as JupyterLab and Colab show it.
 pairs: $(READY)

@@ -299,7 +299,7 @@ def test_the_list_of_chapters_comes_behind_the_page(browser, site):
         assert page.evaluate("!!document.activeElement.closest('.bd-sidebar-primary nav')")
     with visit(browser, site, name, viewport=PHONE) as page:
         page.locator(".primary-toggle").first.click()
-        page.wait_for_function("!!document.activeElement.closest('.bd-sidebar-primary')")
+        page.wait_for_function("() => !!document.activeElement.closest('.bd-sidebar-primary')")
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith(("notebooks/0", "book/notation", "book/ledger"))])

@@ -89,8 +89,7 @@ def test_the_papers_curves_are_told_at_every_layer(folder):
     paper = tooltips(svg, network="VGG19", dataset="CIFAR-10", curve="paper")
     assert [float(p["Q"]) for p in paper if "Q" in p] == pytest.approx(paper_values("fig4")["vgg19/cifar10"], abs=5.1e-4)
     assert "grey: ImageNet50" in texts(svg) and "grey: the paper’s, N = 500 (CIFAR-100: 1000), k = 3" in texts(svg)
-    assert "On CIFAR-100 the paper’s have N = 1000." in said(curves_grid(Records.read(folder)))
-    assert "The paper’s curves stay at its own N and k." in said(curves_grid(Records.read(folder)), n=200)
+    assert "The paper’s have N = 500 (CIFAR-100: 1000) and k = 3." in said(curves_grid(Records.read(folder)), n=200)
 
 
 def test_the_grid_offers_values_and_no_places(folder):

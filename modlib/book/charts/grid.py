@@ -46,8 +46,7 @@ def curves_grid(records: Records) -> alt.LayerChart:
         f"'N = ' + n + ', k = ' + k + ': ' + {shown}[0] + ' of {len(panels)} curves of ' + weights + ' networks are measured'"
         f" + ({shown}[0] ? '; on average Q goes from ' + format({shown}[1], '.3f') + ' in the first layer to '"
         f" + format({shown}[2], '.3f') + ' in the last.' : '.')"
-        f" + ({BESIDE} ? (n == 500 && k == 3 ? ' On CIFAR-100 the paper’s have N = 1000.'"
-        " : ' The paper’s curves stay at its own N and k.') : ' The paper’s curves are of"
+        f" + ({BESIDE} ? ' The paper’s have N = 500 (CIFAR-100: 1000) and k = 3.' : ' The paper’s curves are of"
         " trained networks and of the layers as in its figures: they are not drawn here.')"
     )
     layers = ["as in the figures (conv)", "after the ReLU (relu)"]
