@@ -19,7 +19,7 @@ STEP = 1e-4  # modularities travel as multiples of this, finer than any line
 
 
 def script(path: str | Path) -> str:
-    """The JavaScript beside a Python file behind the modules it imports, as one text: a page without a server cannot import files."""
+    """The JavaScript beside a Python file behind what it imports, as one text: a page without a server cannot import files."""
     text = Path(path).with_suffix(".js").read_text(encoding="utf-8")
     imports = r'^import \{[^}]*\} from "\./(\w+)\.js";\n'
     shared = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in re.findall(imports, text, re.MULTILINE)]
