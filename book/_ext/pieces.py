@@ -56,5 +56,7 @@ def product() -> bytes:
 
 def write_pieces(path: Path, to: Path) -> None:
     """The pieces of the graph at ``path`` as one JSON file, graphs in base64."""
-    found = [each | {"graph": base64.b64encode(each["graph"]).decode()} for each in pieces(onnx.load(path, load_external_data=False))]
+    found = [
+        each | {"graph": base64.b64encode(each["graph"]).decode()} for each in pieces(onnx.load(path, load_external_data=False))
+    ]
     to.write_text(json.dumps(found))

@@ -1,10 +1,11 @@
 """Sphinx extension: pages that work without a kernel and without any other host.
 
-Three parts, one a file:
+Four parts, one a file:
 
 - this one prepares the kernels that execute the notebooks and the scripts that pages load;
 - ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;
-- ``pictures.py`` gives each chart a still picture, and warns of a picture without words.
+- ``pictures.py`` gives each chart a still picture, and warns of a picture without words;
+- ``laboratory.py`` gives the live laboratory its place on a page.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import re
 import shutil
 from pathlib import Path
 
+import laboratory
 import pictures
 import vl_convert
 from sphinx.application import Sphinx
@@ -128,4 +130,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", write_vega)
     app.connect("build-finished", drop_font_preloads)
     pictures.setup(app)
+    laboratory.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,7 +25,8 @@ export function library(base, sizes, report, signal) {
       got.bytes += value.length;
       report(name, got.bytes);
     }
-    if (sizes[name] !== undefined && got.bytes !== sizes[name]) {
+    const packed = answer.headers.get("content-encoding"); // by the host: these are not the bytes that the file has
+    if (!packed && sizes[name] !== undefined && got.bytes !== sizes[name]) {
       if (got.bytes > sizes[name]) begun.delete(name);
       throw new Lost(`${name}: ${got.bytes} of ${sizes[name]} bytes came`);
     }
@@ -38,7 +39,8 @@ export function library(base, sizes, report, signal) {
       try {
         return await attempt(name);
       } catch (error) {
-        if (signal?.aborted || tried === ATTEMPTS) throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
+        if (signal?.aborted || tried === ATTEMPTS)
+          throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
         await new Promise((resolve) => setTimeout(resolve, WAIT * 2 ** (tried - 1)));
       }
     }
@@ -46,10 +48,10 @@ export function library(base, sizes, report, signal) {
 
   return {
     has: (name) => whole.has(name),
-    /** The content of a file; a name that ends in .gz is unpacked. */
+    /** The content of a file, unpacked. */
     async load(name) {
       if (!whole.has(name)) {
-        const coming = fetched(name).then((bytes) => (name.endsWith(".gz") ? unpacked(bytes) : bytes));
+        const coming = fetched(name).then((bytes) => (isGzip(bytes) ? unpacked(bytes) : bytes)); // some hosts unpack .gz
         whole.set(name, coming);
         coming.catch(() => whole.delete(name));
       }
@@ -59,4 +61,6 @@ export function library(base, sizes, report, signal) {
   };
 }
 
-const unpacked = (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+const isGzip = (bytes) => new DataView(bytes).getUint16(0) === 0x1f8b;
+const unpacked = (bytes) =>
+  new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();

@@ -53,7 +53,9 @@ function move(at, i, x, y) {
 /** A layout in the unit square, unstretched. */
 export function inSquare(at) {
   const axis = (from) => at.filter((_, i) => i % 2 === from);
-  const ends = [0, 1].map((from) => axis(from).reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
+  const ends = [0, 1].map((from) =>
+    axis(from).reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]),
+  );
   const span = Math.max(...ends.map(([low, high]) => high - low)) || 1;
   return at.map((v, i) => (v - (ends[i % 2][0] + ends[i % 2][1]) / 2) / span + 0.5);
 }

@@ -34,7 +34,8 @@ const letter = (group) => String.fromCharCode(65 + group);
 export function letters(groups, classes) {
   if (groups === "classes") return classes.map((_, c) => letter(c)).join("");
   if (groups === "kinds") return classes.map((name) => letter(ANIMALS.includes(name) ? 0 : 1)).join("");
-  const known = groups.length === classes.length && [...groups].every((each) => each === OUT || (each >= "A" && each <= "J"));
+  const known =
+    groups.length === classes.length && [...groups].every((each) => each === OUT || (each >= "A" && each <= "J"));
   return known ? groups : null;
 }
 
@@ -64,7 +65,8 @@ export function fit(asked, { networks, classes, pool, gpu }) {
   among("corruption", Object.keys(CORRUPTIONS), "corruption");
   among("attack", ATTACKS, "attack");
   among("images", ["all", "changed"], "choice of images");
-  if (setting.on === "gpu" && !gpu) told.push("This browser has no graphics processor for networks: the processor computes.");
+  if (setting.on === "gpu" && !gpu)
+    told.push("This browser has no graphics processor for networks: the processor computes.");
   if (setting.on !== "gpu" || !gpu) setting.on = "cpu";
   if (typeof setting.groups !== "string" || !letters(setting.groups, classes)) {
     told.push("The grouping names no groups: ten classes instead.");
@@ -99,9 +101,16 @@ export const attacks = (setting) => setting.attack !== "none";
 
 /** What the features of an image depend on, before an attack and with it. */
 export function keys(setting) {
-  const model = [setting.network, setting.weights, setting.weights === "shuffled" ? setting.share : "", setting.on].join(" ");
+  const model = [
+    setting.network,
+    setting.weights,
+    setting.weights === "shuffled" ? setting.share : "",
+    setting.on,
+  ].join(" ");
   const clean = [model, setting.corruption, setting.corruption === "none" ? "" : setting.strength].join(" ");
-  const how = attacks(setting) ? [setting.attack, setting.eps, setting.attack === "pgd" ? setting.steps : ""].join(" ") : "";
+  const how = attacks(setting)
+    ? [setting.attack, setting.eps, setting.attack === "pgd" ? setting.steps : ""].join(" ")
+    : "";
   return { model, clean, attacked: how && `${clean} ${how}` };
 }
 

@@ -15,7 +15,10 @@ export function read(buffer) {
   const start = 8 + Number(new DataView(buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)));
   const raw = (name) => {
-    const { dtype, data_offsets: [from, to] } = header[name];
+    const {
+      dtype,
+      data_offsets: [from, to],
+    } = header[name];
     const bytes = buffer.slice(start + from, start + to);
     if (dtype === "F32") return new Float32Array(bytes);
     if (dtype === "F16") return Float32Array.from(new Uint16Array(bytes), half);
@@ -32,7 +35,10 @@ export function read(buffer) {
     }
     const scale = raw(name + SCALE);
     const row = values.length / scale.length;
-    tensors.set(name, Float32Array.from(values, (value, i) => value * scale[Math.floor(i / row)]));
+    tensors.set(
+      name,
+      Float32Array.from(values, (value, i) => value * scale[Math.floor(i / row)]),
+    );
   }
   return tensors;
 }

@@ -72,7 +72,10 @@ async function network(setting) {
   const about = networks.get(setting.network);
   for (const [name, each] of sessions) if (name !== "product") await each.release().then(() => sessions.delete(name));
   const text = new TextDecoder().decode(await files.load(about.pieces.file));
-  const pieces = JSON.parse(text).map((piece) => ({ ...piece, graph: Uint8Array.from(atob(piece.graph), (c) => c.charCodeAt(0)) }));
+  const pieces = JSON.parse(text).map((piece) => ({
+    ...piece,
+    graph: Uint8Array.from(atob(piece.graph), (c) => c.charCodeAt(0)),
+  }));
   let weights;
   const file = about.weights[setting.weights === "untrained" ? "untrained" : "trained"]?.file;
   if (!file) weights = untrained(about.tensors, SEED);
@@ -99,7 +102,8 @@ async function cut({ file, first, count, columns, sum }) {
     for (const value of each) found = (found + Math.round(255 * value) * place++) % 2 ** 32;
     pixels.set(first + i, each);
   }
-  if (found !== sum) throw new Error("this browser changes the pictures that it decodes, perhaps against being recognised");
+  if (found !== sum)
+    throw new Error("this browser changes the pictures that it decodes, perhaps against being recognised");
 }
 
 async function stored(ids) {
@@ -117,7 +121,9 @@ const rows = (list) => {
 };
 
 async function run(graph, feeds, output) {
-  const given = Object.fromEntries(Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]));
+  const given = Object.fromEntries(
+    Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]),
+  );
   const found = (await graph.run(given, [output]))[output];
   const copy = { data: await found.getData(), dims: found.dims };
   return copy;
@@ -132,7 +138,11 @@ async function* through(net, list, pause) {
     let out = null;
     for (let from = 0; from < list.length; from += BATCH) {
       const to = Math.min(from + BATCH, list.length);
-      const part = { type: "float32", data: x.data.subarray(from * width, to * width), dims: [to - from, ...x.dims.slice(1)] };
+      const part = {
+        type: "float32",
+        data: x.data.subarray(from * width, to * width),
+        dims: [to - from, ...x.dims.slice(1)],
+      };
       const { data, dims } = await run(graph, { [piece.input]: part }, piece.output);
       const each = data.length / (to - from);
       out ??= { data: new Float32Array(list.length * each), dims: [list.length, ...dims.slice(1)] };
@@ -146,7 +156,10 @@ async function* through(net, list, pause) {
 
 async function product(a, b, m) {
   const graph = await session("product", await files.load(manifest.product.file));
-  const feeds = { a: { type: "float32", data: a, dims: [a.length / m, m] }, b: { type: "float32", data: b, dims: [b.length / m, m] } };
+  const feeds = {
+    a: { type: "float32", data: a, dims: [a.length / m, m] },
+    b: { type: "float32", data: b, dims: [b.length / m, m] },
+  };
   return (await run(graph, feeds, "products")).data;
 }
 
@@ -181,8 +194,15 @@ async function attacked(net, list, labels, { attack, eps, steps: count }, pause,
     const before = list.slice(from, from + BATCH);
     let now = before;
     for (const size of sizes) {
-      const labelled = { type: "int64", data: BigInt64Array.from(before, (_, i) => BigInt(labels[from + i])), dims: [before.length] };
-      const feeds = { images: { type: "float32", data: rows(now), dims: [before.length, 3, 32, 32] }, labels: labelled };
+      const labelled = {
+        type: "int64",
+        data: BigInt64Array.from(before, (_, i) => BigInt(labels[from + i])),
+        dims: [before.length],
+      };
+      const feeds = {
+        images: { type: "float32", data: rows(now), dims: [before.length, 3, 32, 32] },
+        labels: labelled,
+      };
       const { data } = await run(graph, feeds, "gradient");
       now = now.map((each, i) => step(each, before[i], data.subarray(i * PIXELS, (i + 1) * PIXELS), size, eps / 255));
       await pause();
@@ -279,9 +299,16 @@ async function sample(setting, ticket) {
     after = part(results.get(key.attacked), found);
   }
   const right = (predicted, list) => list.filter((id, i) => predicted[i] === pool[id]).length;
-  const counts = { n: ids.length, right: right(clean.predicted, ids), rightAfter: after && right(after.predicted, ids), changed: null };
+  const counts = {
+    n: ids.length,
+    right: right(clean.predicted, ids),
+    rightAfter: after && right(after.predicted, ids),
+    changed: null,
+  };
   if (after) {
-    const turned = ids.map((_, i) => i).filter((i) => clean.predicted[i] === pool[ids[i]] && after.predicted[i] !== pool[ids[i]]);
+    const turned = ids
+      .map((_, i) => i)
+      .filter((i) => clean.predicted[i] === pool[ids[i]] && after.predicted[i] !== pool[ids[i]]);
     counts.changed = turned.length;
     if (setting.images === "changed" && turned.length > setting.k && clean.graphs[0].keep === ids.length - 1)
       [clean, after] = [part(clean, turned), part(after, turned)];
@@ -290,13 +317,22 @@ async function sample(setting, ticket) {
 }
 
 /** Predicted classes as groups; a class that takes no part is a group of its own. */
-const guessesOf = (groups, predicted) => Array.from(predicted, (c) => (groups.of[c] < 0 ? groups.names.length : groups.of[c]));
+const guessesOf = (groups, predicted) =>
+  Array.from(predicted, (c) => (groups.of[c] < 0 ? groups.names.length : groups.of[c]));
 
 async function set({ setting, ticket }) {
+  await runtime(setting.on);
   const { groups, labelsOf, clean, after, counts } = await sample(setting, ticket);
   const labels = labelsOf(clean.ids);
-  const curve = ({ graphs, predicted }) => graphs.map((graph) => reading(graph, setting.k, labels, guessesOf(groups, predicted)));
-  const answer = { clean: curve(clean), attacked: after && curve(after), counts, used: clean.ids.length, groups: groups.names };
+  const curve = ({ graphs, predicted }) =>
+    graphs.map((graph) => reading(graph, setting.k, labels, guessesOf(groups, predicted)));
+  const answer = {
+    clean: curve(clean),
+    attacked: after && curve(after),
+    counts,
+    used: clean.ids.length,
+    groups: groups.names,
+  };
   const layers = networks.get(setting.network).layers;
   say(ticket, { kind: "result", ...answer, layers, ids: clean.ids, setting });
   const shown = JSON.stringify([keys(setting), clean.ids, labels]);
@@ -338,7 +374,7 @@ async function version(graphs, wide, labels, predicted, groups, list, pause, sta
       }
     places = layout(all, places);
     at.set(inSquare(places), layer * n * 2);
-    q.push([]), same.push([]), guessed.push([]);
+    (q.push([]), same.push([]), guessed.push([]));
     for (let k = 1; k <= reach; k++) {
       const edges = edgesOf(graph, k);
       const found = modularityOf(graph.n, edges, labels, groups.names.length);
@@ -350,15 +386,32 @@ async function version(graphs, wide, labels, predicted, groups, list, pause, sta
     await pause();
   }
   const told = new Set(under).size > 1 && !guesses.includes(groups.names.length);
-  return { neighbours: near, at, terms, q, same, predicted: told ? guesses : [], q_predicted: told ? guessed : [], sheet: await sheet(list), reach };
+  return {
+    neighbours: near,
+    at,
+    terms,
+    q,
+    same,
+    predicted: told ? guesses : [],
+    q_predicted: told ? guessed : [],
+    sheet: await sheet(list),
+    reach,
+  };
 }
 
 async function draw(ticket, setting, groups, labels, clean, after) {
   const pause = pauseFor(ticket);
-  const common = { kind: "graph", labels, classes: groups.names, layers: networks.get(setting.network).layers, columns: COLUMNS };
+  const common = {
+    kind: "graph",
+    labels,
+    classes: groups.names,
+    layers: networks.get(setting.network).layers,
+    columns: COLUMNS,
+  };
   const first = await corrupted(setting, clean.ids);
   const versions = { clean: await version(clean.graphs, clean.graphs, labels, clean.predicted, groups, first, pause) };
-  if (after) versions.attacked = await version(after.graphs, after.graphs, labels, after.predicted, groups, after.images, pause);
+  if (after)
+    versions.attacked = await version(after.graphs, after.graphs, labels, after.predicted, groups, after.images, pause);
   say(ticket, { ...common, versions, n: labels.length });
 }
 
@@ -384,7 +437,11 @@ async function picture({ setting, ticket, pixels: own }) {
   const how = attacks(setting) ? setting : SMALL;
   const [other] = await attacked(net, [own], [guess], how, pause, () => {});
   const second = await logits([other]);
-  const answer = { before: softmax(first, 0, classes.length), after: softmax(second, 0, classes.length), pixels: [bytes(own), bytes(other)] };
+  const answer = {
+    before: softmax(first, 0, classes.length),
+    after: softmax(second, 0, classes.length),
+    pixels: [bytes(own), bytes(other)],
+  };
   say(ticket, { kind: "picture", ...answer, classes, attack: how.attack, eps: how.eps, steps: how.steps });
 
   const { groups, labelsOf, clean } = await sample({ ...setting, attack: "none" }, ticket);
@@ -402,14 +459,27 @@ async function picture({ setting, ticket, pixels: own }) {
         return products.map((value, j) => (j === i ? -Infinity : value / (norms[i] * norms[j] || Infinity)));
       });
       wide.push(joined(clean.graphs[wide.length], cosine, Math.min(REACH, n - 1)));
-      say(ticket, { kind: "progress", words: "Finding the neighbours of your picture", share: wide.length / clean.graphs.length });
+      say(ticket, {
+        kind: "progress",
+        words: "Finding the neighbours of your picture",
+        share: wide.length / clean.graphs.length,
+      });
     }
   }
   const guesses = guessesOf(groups, predicted);
   const labelled = [...labels, ...guesses.slice(n).map((c) => Math.min(c, groups.names.length - 1))];
   const versions = { clean: await version(clean.graphs, wide, labels, predicted, groups, list, pause) };
   const layers = networks.get(setting.network).layers;
-  say(ticket, { kind: "graph", labels: labelled, classes: groups.names, layers, columns: COLUMNS, versions, n: n + 2, own: [n, n + 1] });
+  say(ticket, {
+    kind: "graph",
+    labels: labelled,
+    classes: groups.names,
+    layers,
+    columns: COLUMNS,
+    versions,
+    n: n + 2,
+    own: [n, n + 1],
+  });
   drawnFor = null;
 }
 
@@ -427,17 +497,23 @@ async function start({ manifest: given, base: folder, setting, ticket }) {
       came.set(name, bytes);
       const sum = (list) => list.reduce((all, each) => all + each, 0);
       const [got, all] = [sum([...came.values()]), sum(first.map((each) => sizes[each]))];
-      const words = got <= all ? `Fetching: ${(got / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB` : `Fetching ${name}`;
+      const words =
+        got <= all ? `Fetching: ${(got / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB` : `Fetching ${name}`;
       say(latest, { kind: "progress", words, share: Math.min(1, got / all) });
     });
   }
   const first = needed(manifest, setting);
   await Promise.all(first.map((name) => files.load(name)));
-  await runtime(setting.on);
   await set({ setting, ticket });
 }
 
-const HEARD = { start, set, picture };
+/** The images of a setting as the network gets them, and where they stand in the pool: for who computes them again. */
+async function show({ setting, ticket }) {
+  const { clean, after } = await sample(setting, ticket);
+  say(ticket, { kind: "pixels", ids: clean.ids, pixels: after?.images ?? (await corrupted(setting, clean.ids)) });
+}
+
+const HEARD = { start, set, picture, show, stop() {} };
 let working = Promise.resolve();
 
 onmessage = ({ data }) => {
