@@ -73,5 +73,6 @@
     window.bookAddress.aim("live", box);
   }
 
-  document.querySelectorAll(".book-live").forEach(prepare);
+  // Deferred scripts have all run by then, book-address.js too.
+  addEventListener("DOMContentLoaded", () => document.querySelectorAll(".book-live").forEach(prepare));
 })();

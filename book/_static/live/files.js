@@ -6,7 +6,7 @@ const WAIT = 700; // milliseconds before the second attempt, twice as long befor
 export class Lost extends Error {}
 
 /** Fetches by name below `base`; `sizes` are bytes by name, of the file as it is stored; `report(name, bytes)` hears. */
-export function library(base, sizes, report, signal) {
+export function library(base, sizes, report, signal, wait = WAIT) {
   const whole = new Map(); // name -> ArrayBuffer
   const begun = new Map(); // name -> {bytes, parts}: of a download that broke
 
@@ -41,7 +41,7 @@ export function library(base, sizes, report, signal) {
       } catch (error) {
         if (signal?.aborted || tried === ATTEMPTS)
           throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
-        await new Promise((resolve) => setTimeout(resolve, WAIT * 2 ** (tried - 1)));
+        await new Promise((resolve) => setTimeout(resolve, wait * 2 ** (tried - 1)));
       }
     }
   }

@@ -72,12 +72,14 @@ export const CORRUPTIONS = {
 };
 
 /** One step of an attack: from `now` along the sign of the gradient, back into the ball of `eps` around `before` and into
-    [0, 1]. */
-export const step = (now, before, gradient, size, eps) =>
-  now.map((value, i) => {
-    const moved = Math.fround(value + size * Math.sign(gradient[i])) - before[i];
-    return clip(before[i] + Math.min(eps, Math.max(-eps, moved)));
+    [0, 1]. Rounded as float32 is at each turn, so that it goes where modlib's goes. */
+export function step(now, before, gradient, size, eps) {
+  const [far, most] = [Math.fround(size), Math.fround(eps)];
+  return now.map((value, i) => {
+    const moved = Math.fround(Math.fround(value + far * Math.sign(gradient[i])) - before[i]);
+    return clip(Math.fround(before[i] + Math.min(most, Math.max(-most, moved))));
   });
+}
 
 /** Sizes of an attack's steps: FGSM takes one, PGD several that together could go 2.5 times as far (Madry et al. 2018). */
 export const steps = (attack, eps, count) => (attack === "fgsm" ? [eps] : new Array(count).fill((2.5 * eps) / count));

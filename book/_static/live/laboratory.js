@@ -82,14 +82,6 @@ function memory(values) {
   };
 }
 
-async function graphicsProcessor({ runtime }) {
-  try {
-    return Boolean(runtime.gpu && "Suspending" in WebAssembly && (await navigator.gpu?.requestAdapter()));
-  } catch {
-    return false;
-  }
-}
-
 /** Shows the laboratory in `box`: files lie below `base`; `saved` is the setting that an address is held against; `began` and
     `failed` are told when it takes the place of what was recorded, and when it cannot. */
 export async function open(box, { base, saved: preset = {}, began = () => {}, failed = () => {} }) {
@@ -99,7 +91,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   if (!manifest.runtime) throw new Error("this build of the book has no runtime for networks");
   const sizes = sizesIn(manifest);
   const pool = manifest.images.parts.flatMap(({ labels }) => labels);
-  const gpu = await graphicsProcessor(manifest);
+  const gpu = Boolean(manifest.runtime.gpu && navigator.gpu && "Suspending" in WebAssembly); // whether it is there, a worker asks
   const about = { networks: manifest.networks.map(({ name }) => name), classes: manifest.images.classes, pool, gpu };
 
   const saved = { ...SAVED, ...preset };
@@ -116,7 +108,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   let stopGraph = () => {};
   let graphModel = null;
   let sheets = [];
-  let unasked = false; // a change that asks the worker for nothing
+  let remark = ""; // a sentence that stays until the next change
   const change = (more) => view.set(more);
 
   // Controls
@@ -225,6 +217,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   }
 
   function start() {
+    if (grouping(now.setting.groups, about.classes).names.length < 2) return error.replaceChildren(now.told.join(" "));
     worker?.terminate();
     worker = new Worker(new URL("worker.js", base), { type: "module", name: "live laboratory" });
     worker.onmessage = hear;
@@ -292,6 +285,10 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   function trouble({ lost, short, words }) {
     busy.hidden = true;
     ticket += 1;
+    if (now.setting.on === "gpu" && !lost) {
+      remark = `The graphics processor did not work (${words}): the processor computes.`;
+      return change({ on: "cpu" });
+    }
     const first = desk.hidden;
     const why = short
       ? "There is too little memory for this setting. Choose fewer images or a smaller network."
@@ -513,7 +510,8 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     for (const name of ["eps", "images"]) controls[name].node.hidden = !attacks(setting);
     controls.steps.node.hidden = setting.attack !== "pgd";
     controls.on.node.hidden = !gpu;
-    notes.replaceChildren(...told.map((sentence) => el("p", {}, sentence)));
+    notes.replaceChildren(...[...told, remark].filter(Boolean).map((sentence) => el("p", {}, sentence)));
+    remark = "";
     const list = needed(manifest, setting).map((name) => sizes[name]);
     const sum = list.reduce((all, one) => all + one, 0);
     const asked = Object.keys(saved).some((key) => setting[key] !== saved[key])
@@ -531,7 +529,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     write(now.setting);
     shown.setting = now.setting;
     showControls();
-    if (graphModel && !unasked) {
+    if (graphModel) {
       const at = graphModel.get("setting");
       const k = Math.min(now.setting.k, graphModel.get("data").k);
       if (at.k !== k) graphModel.set("setting", { ...at, k });

@@ -49,6 +49,7 @@ async function runtime(on) {
   if (ort && runsOn === on) return;
   if (ort) throw new Error("one worker, one runtime");
   const [module, wasm] = (on === "gpu" ? manifest.runtime.gpu : manifest.runtime).files.map(({ file }) => file);
+  if (on === "gpu" && !(await navigator.gpu?.requestAdapter())) throw new Error("this browser offers none");
   const binary = await files.load(wasm);
   ort = await import(new URL(module, base).href);
   ort.env.wasm.wasmBinary = binary;
