@@ -104,6 +104,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   let ticket = 0;
   let now = fit(model.get("setting"), about); // {setting, told, possible}
   let curves = null; // what is drawn: {clean: [{q, predicted, same}], attacked, depth, ...}
+  let whole = null; // the last that were computed to the end
   let kept = null;
   let stopGraph = () => {};
   let graphModel = null;
@@ -201,7 +202,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     sayMore,
     el("div", { class: "ml-buttons" }, keep, drop),
     table.node,
-    el("p", { class: "ml-title" }, "The graph of each layer"),
+    el("p", { class: "ml-title ml-graph-place" }, "The graph of each layer"),
     graphPlace,
     picture.node,
   );
@@ -231,8 +232,15 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   function halt() {
     ticket += 1;
     busy.hidden = true;
-    if (curves?.whole) worker.postMessage({ kind: "stop", ticket });
-    else close();
+    if (!whole) return close();
+    worker.postMessage({ kind: "stop", ticket });
+    back();
+  }
+
+  /** Shows again what was there before. */
+  function back() {
+    curves = whole;
+    drawCurves();
   }
 
   function close() {
@@ -241,8 +249,8 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     busy.hidden = true;
     opening.hidden = false;
     desk.hidden = true;
-    curves = null;
-    failed(null);
+    curves = whole = null;
+    failed();
   }
 
   function hear({ data }) {
@@ -264,6 +272,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       if (desk.hidden) arrive();
       const { clean, attacked, counts, used, layers, setting, groups } = data;
       curves = { ticket, whole: true, clean, attacked, counts, used, layers, depth: layers.length, setting, groups };
+      whole = curves;
       shown.result = data;
       drawCurves();
       busy.children[1].textContent = "Placing the points";
@@ -289,7 +298,8 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       remark = `The graphics processor did not work (${words}): the processor computes.`;
       return change({ on: "cpu" });
     }
-    const first = desk.hidden;
+    const first = !whole;
+    if (!first) back();
     const why = short
       ? "There is too little memory for this setting. Choose fewer images or a smaller network."
       : `This did not work: ${words}.`;
@@ -302,7 +312,10 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       worker = null;
       opening.hidden = false;
     }
-    if (first) failed(error.textContent);
+    if (first) {
+      desk.hidden = true;
+      failed();
+    }
   }
 
   // What is shown

@@ -62,7 +62,8 @@ async function session(name, graph, weights) {
   if (!sessions.has(name)) {
     const externalData = weights ? [{ path: "weights", data: new Uint8Array(weights.buffer) }] : undefined;
     const executionProviders = runsOn === "gpu" && weights ? ["webgpu", "wasm"] : ["wasm"];
-    sessions.set(name, await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders, externalData }));
+    const options = { executionProviders, externalData, logSeverityLevel: 3 }; // errors
+    sessions.set(name, await ort.InferenceSession.create(new Uint8Array(graph), options));
   }
   return sessions.get(name);
 }
