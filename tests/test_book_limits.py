@@ -18,8 +18,7 @@ SEEN = """() => {
     const tables = [...article.querySelectorAll("table")].filter(
         (e) => e.offsetParent !== null && !e.closest(".book-widget, .book-chart, details:not([open])"));
     const figure = article.querySelector(".book-widget, .book-chart");
-    const apart = [...article.querySelectorAll(
-        ".book-widget, .book-chart, .book-live, .cell_input, .section-number, .caption-number")];
+    const apart = [...article.querySelectorAll(".book-widget, .book-chart, .cell_input, .section-number, .caption-number")];
     return {
         text: article.innerText, apart: apart.map((e) => e.innerText),
         tables: tables.length, screens: article.scrollHeight / innerHeight,

@@ -261,7 +261,9 @@ async function sample(setting, ticket) {
   const groups = grouping(setting.groups, classes);
   const all = sequence(setting, { classes, pool });
   const ids = all.slice(0, setting.n);
-  const key = keys(setting);
+  const scope = ` ${setting.draw} ${groups.of.map((group) => (group < 0 ? "-" : "+")).join("")}`; // which images there are
+  const { clean: before, attacked: behind } = keys(setting);
+  const key = { clean: before + scope, attacked: behind + scope };
   const depth = networks.get(setting.network).layers.length;
   const labelsOf = (list) => list.map((id) => groups.of[pool[id]]);
   const tell = (of, list, chosen) => (layer, graph) => {
