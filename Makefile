@@ -37,7 +37,7 @@ lint: $(READY)
 
 # The built book, and JupyterLab, in a real browser (Chromium). CI=1: a missing book is a failure, not a skip.
 check-book: $(READY)
-	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py tests/test_book_limits.py tests/test_jupyter.py
+	CI=1 $(BIN)/python -m pytest -m browser tests/test_book.py tests/test_book_widgets.py tests/test_book_limits.py tests/test_live.py tests/test_jupyter.py
 
 # Build wheel and sdist, install the one and run tests from the other.
 check-package: $(READY)

@@ -41,12 +41,33 @@ def random_graphs(count: int) -> list[dict]:
     return graphs
 
 
+def feature_vectors() -> list[dict]:
+    """Graphs of random rows; of rows of few whole numbers, which tie; of equal rows; and with rows of zeros."""
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-1, 3, (60, 4)).astype(np.float32)
+    close = np.ones((70, 3)) + rng.normal(0, 1e-4, (70, 3))  # float32 products leave most of these in doubt
+    kinds = [rng.normal(size=(300, 50)), whole, np.repeat(rng.normal(size=(8, 6)), 5, 0), close, rng.normal(size=(30, 5000))]
+    cases = []
+    for x in kinds:
+        x, k, labels = x.astype(np.float32), 3, rng.integers(0, 3, len(x))
+        graph = modlib.knn_graph(x, k, dead="isolate")
+        edge = graph.weights > 0
+        cases.append({
+            "n": len(x), "m": x.shape[1], "x": x.ravel().tolist(), "k": k, "labels": labels.tolist(),
+            "neighbours": graph.neighbors.ravel().tolist(), "weights": graph.weights.ravel().tolist(),
+            "q": modlib.modularity(graph, labels),
+            "same": (labels[graph.neighbors] == labels[:, None])[edge].mean(),
+        })  # fmt: skip
+    return cases
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_what_the_pages_compute(tmp_path):
     (tmp_path / "graphs.json").write_text(json.dumps(random_graphs(40)))
+    (tmp_path / "features.json").write_text(json.dumps(feature_vectors()))
     run = subprocess.run(
         ["node", "--test", HERE / "widgets.test.mjs"],
-        env={**os.environ, "GRAPHS": str(tmp_path / "graphs.json")},
+        env={**os.environ, "GRAPHS": str(tmp_path / "graphs.json"), "FEATURES": str(tmp_path / "features.json")},
         capture_output=True,
         text=True,
     )
@@ -55,9 +76,10 @@ def test_what_the_pages_compute(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
-@pytest.mark.parametrize("name", [path.stem for path in sorted(FOLDER.glob("*.js")) if path.stem != "kit"])
-def test_a_widget_and_the_shared_module_share_no_name(tmp_path, name):
+@pytest.mark.parametrize("name", [path.stem for path in sorted(FOLDER.glob("*.js")) if path.with_suffix(".py").exists()])
+def test_a_widget_and_the_shared_modules_share_no_name(tmp_path, name):
     """They travel as one text, so a name may be declared in one of them only."""
+    assert "export function el(" in script(FOLDER / name)  # of kit.js, which every widget needs
     (tmp_path / "whole.mjs").write_text(script(FOLDER / name))
     check = subprocess.run(["node", "--check", tmp_path / "whole.mjs"], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
@@ -65,7 +87,7 @@ def test_a_widget_and_the_shared_module_share_no_name(tmp_path, name):
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.js")), ids=lambda path: path.name)
 def test_a_widgets_script_needs_no_other_file_or_host(path):
-    text = path.read_text() if path.name == "kit.js" else script(path)
+    text = script(path)
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "") and "import" not in text
     assert len(text) < 40_000
 

@@ -1,5 +1,6 @@
 // The computing half of the widgets, in node: `node --test tests/widgets.test.mjs`. GRAPHS names a file of random
-// graphs with what networkx says of them (tests/test_widgets.py writes it).
+// graphs with what networkx says of them, FEATURES one of feature vectors with what modlib does (tests/test_widgets.py
+// writes both).
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
@@ -7,6 +8,7 @@ import test from "node:test";
 import { alike, curve, fit, paperCurve } from "../modlib/book/widgets/explorer.js";
 import { open, shade } from "../modlib/book/widgets/graph.js";
 import { fixed, mark, unpack } from "../modlib/book/widgets/kit.js";
+import { among, cosines, edgesOf, joined, nearestOf } from "../modlib/book/widgets/knn.js";
 import {
   modularity,
   pairTerm,
@@ -15,6 +17,7 @@ import {
   writeEdges,
   writeGroups,
 } from "../modlib/book/widgets/lab.js";
+import { modularityOf, sameShare } from "../modlib/book/widgets/modularity.js";
 
 const near = (got, wanted) => assert.ok(Math.abs(got - wanted) < 1e-9, `${got}, not ${wanted}`);
 
@@ -193,4 +196,41 @@ test("neighbours, agreement and terms stand at their places", () => {
 
 test("agreement runs from orange over grey to blue", () => {
   assert.deepEqual([0, 0.5, 1].map(shade), ["rgb(213,94,0)", "rgb(190,190,190)", "rgb(0,114,178)"]);
+});
+
+// k-NN and Q of the live laboratory
+
+const file = (name) => JSON.parse(readFileSync(process.env[name]));
+
+test("graphs and modularities are those of modlib, ties and dead rows included", { skip: !process.env.FEATURES }, async () => {
+  for (const { n, m, x, k, labels, neighbours, weights, q, same } of file("FEATURES")) {
+    for (const keep of [k, n - 1]) {
+      const graph = await nearestOf(Float32Array.from(x), n, m, keep);
+      const edges = edgesOf(graph, k);
+      assert.ok(Math.abs(modularityOf(n, edges, labels).q - q) < 1e-6); // weights are float32
+      near(sameShare(edges, labels), same);
+      edges.target.forEach((j, e) => edges.weight[e] && assert.equal(j, neighbours[e]));
+      edges.weight.forEach((w, e) => assert.ok(Math.abs(w - weights[e]) < 2e-6));
+    }
+  }
+});
+
+test("a similarity of zero or below makes no edge, and k may be as large as it gets", async () => {
+  const graph = await nearestOf(Float32Array.of(1, 0, 1, 0, 0, 1, -1, 0), 4, 2, 3);
+  assert.deepEqual([...edgesOf(graph, 3).weight], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+  assert.deepEqual([...edgesOf(graph, 1).target], [1, 0, 0, 2]); // equal ones in order of index
+  near(modularityOf(4, edgesOf(graph, 3), [0, 0, 1, 1]).q, 0);
+  assert.ok(Number.isNaN(modularityOf(2, edgesOf(await nearestOf(Float32Array.of(1, -1), 2, 1, 1), 1), [0, 1]).q));
+});
+
+test("part of a graph that ranks all others is the graph of the part; a joined node takes its place", async () => {
+  const rows = Float32Array.from({ length: 40 * 5 }, (_, i) => Math.sin(3 * i * i));
+  const whole = await nearestOf(rows, 40, 5, 39);
+  const chosen = [0, 3, 4, 11, 17, 20, 38];
+  const own = Float32Array.from(chosen.flatMap((i) => [...rows.subarray(5 * i, 5 * i + 5)]));
+  const part = among(whole, chosen);
+  assert.deepEqual(part.neighbours, (await nearestOf(own, 7, 5, 6)).neighbours);
+  const front = await nearestOf(rows.subarray(0, 39 * 5), 39, 5, 38);
+  const last = await cosines(rows, 40, 5);
+  assert.deepEqual(joined(front, [last.subarray(39 * 40)], 9).neighbours, (await nearestOf(rows, 40, 5, 9)).neighbours);
 });

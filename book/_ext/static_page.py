@@ -5,7 +5,8 @@ Four parts, one a file:
 - this one prepares the kernels that execute the notebooks and the scripts that pages load;
 - ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;
 - ``formulas.py`` sets formulas;
-- ``pictures.py`` gives each chart a still picture, and warns of a picture without words.
+- ``pictures.py`` gives each chart a still picture, and warns of a picture without words;
+- ``laboratory.py`` gives the live laboratory its place on a page.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import shutil
 from pathlib import Path
 
 import formulas
+import laboratory
 import pictures
 import vl_convert
 from sphinx.application import Sphinx
@@ -135,4 +137,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", drop_font_preloads)
     formulas.setup(app)
     pictures.setup(app)
+    laboratory.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

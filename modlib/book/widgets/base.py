@@ -19,12 +19,11 @@ STEP = 1e-4  # modularities travel as multiples of this, finer than any line
 
 
 def script(path: str | Path) -> str:
-    """The JavaScript beside a Python file behind the shared one, as one text: a page without a server cannot import files."""
-    path = Path(path).with_suffix(".js")
-    own, imports = re.subn(r'^import \{[^}]*\} from "\./kit\.js";\n', "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    if imports != 1:
-        raise ValueError(f"{path.name} must import from ./kit.js once; it does {imports} times")
-    return (FOLDER / "kit.js").read_text(encoding="utf-8") + own
+    """The JavaScript beside a Python file behind what it imports, as one text: a page without a server cannot import files."""
+    text = Path(path).with_suffix(".js").read_text(encoding="utf-8")
+    imports = r'^import \{[^}]*\} from "\./(\w+)\.js";\n'
+    shared = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in re.findall(imports, text, re.MULTILINE)]
+    return "".join(shared) + re.sub(imports, "", text, flags=re.MULTILINE)
 
 
 def pack(numbers: np.ndarray, kind: str = "<i2", step: float = STEP) -> str:

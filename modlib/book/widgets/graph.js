@@ -71,6 +71,7 @@ function render({ model, el: host }) {
   const data = model.get("data");
   const { n, labels, classes, layers, colors } = data;
   const hue = (group) => colors[group % colors.length];
+  const called = (i) => data.names?.[i] ?? `Image ${i}`;
   const versions = Object.fromEntries(Object.entries(data.versions).map(([name, each]) => [name, open(each, data)]));
   // A rule each, because a picture in the style of every thumbnail would be read again with each of them.
   const id = unique("sheet");
@@ -282,7 +283,7 @@ function render({ model, el: host }) {
     if (image < 0) return;
     const { predicted } = now.version;
     const guess = predicted.length ? `, predicted: ${classes[predicted[image]]}` : "";
-    tip.replaceChildren(thumb(image), `${image}: ${classes[labels[image]]}${guess}`);
+    tip.replaceChildren(thumb(image), `${data.names?.[image] ?? image}: ${classes[labels[image]]}${guess}`);
     tip.style.left = `${Math.min(event.offsetX + 14, canvas.clientWidth - 120)}px`;
     tip.style.top = `${event.offsetY + 14}px`;
   });
@@ -297,7 +298,7 @@ function render({ model, el: host }) {
       .filter((i) => i === layer || i === layers.length - 1 || (i % step === 0 && Math.abs(i - layer) >= step / 2));
     const shown = k > many ? `the ${many} nearest of the ${k} that make an edge` : `the ${k} that make an edge`;
     stripTitle.textContent =
-      `Image ${image}, ${article(classes[labels[image]])}, and its nearest in each layer: ${shown}` +
+      `${called(image)}, ${article(classes[labels[image]])}, and its nearest in each layer: ${shown}` +
       (k < many ? ", and faintly the next" : "");
     strip.replaceChildren(
       ...chosen.map((each) => {
@@ -330,7 +331,7 @@ function render({ model, el: host }) {
     const near = version.near(layer, image, k);
     const same = near.filter((j) => labels[j] === labels[image]).length;
     sayImage.show(
-      `Image ${image} is ${article(classes[labels[image]])}` +
+      `${called(image)} is ${article(classes[labels[image]])}` +
         (version.predicted.length ? `, predicted: ${classes[version.predicted[image]]}` : "") +
         `; ${same} of its ${near.length} neighbours in this layer ` +
         `${same === 1 ? "is" : "are"} of its class.`,

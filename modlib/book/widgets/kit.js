@@ -33,8 +33,10 @@ export const has = (object, name) => Object.hasOwn(object, name);
 
 export const percent = (share, digits = 1) => fixed(100 * share, digits) + "\u00a0%";
 
-/** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. */
+/** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. Numbers that
+    were computed here are as they are. */
 export function unpack(text, kind = "i2", step = 1e-4) {
+  if (typeof text !== "string") return text;
   const view = new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const read = {
     i2: (i) => view.getInt16(2 * i, true),

@@ -17,6 +17,7 @@ import {
   slider,
   statement,
 } from "./kit.js";
+import { modularityOf } from "./modularity.js";
 
 const WEIGHTS = [0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7];
 const NO_EDGES = "none";
@@ -50,33 +51,20 @@ export const writeGroups = (groups) => groups.map((c) => String.fromCharCode(65 
 
 /** Modularity Q = sum over communities of I/2W - (S/2W)^2, with everything it is made of. */
 export function modularity(n, edges, groups) {
-  const strength = new Array(n).fill(0);
-  const terms = Array.from({ length: Math.max(...groups) + 1 }, (_, group) => ({
-    group,
-    nodes: 0,
-    inside: 0,
-    total: 0,
-  }));
-  let twoW = 0;
+  const entries = { source: [], target: [], weight: [] };
+  const add = (i, j, w) => (entries.source.push(i), entries.target.push(j), entries.weight.push(w));
   for (const [key, weight] of edges) {
     const [i, j] = key.split("-").map(Number);
-    const both = i === j ? weight : 2 * weight; // a_ij and a_ji; a loop is one entry
-    strength[i] += both / 2;
-    strength[j] += both / 2;
-    twoW += both;
-    if (groups[i] === groups[j]) terms[groups[i]].inside += both;
+    add(i, j, weight);
+    if (i !== j) add(j, i, weight); // a_ij and a_ji; a loop is one entry
   }
-  groups.forEach((c, i) => {
-    terms[c].nodes += 1;
-    terms[c].total += strength[i];
+  const { q, twoW, strength, inside, total, nodes, terms } = modularityOf(n, entries, groups);
+  const rows = terms.map((term, group) => {
+    const parts = { group, nodes: nodes[group], inside: inside[group], total: total[group], term };
+    return { ...parts, share: parts.inside / twoW, expected: (parts.total / twoW) ** 2 };
   });
-  for (const term of terms) {
-    term.share = term.inside / twoW;
-    term.expected = (term.total / twoW) ** 2;
-    term.term = term.share - term.expected;
-  }
-  const sum = (name) => terms.reduce((whole, term) => whole + term[name], 0);
-  return { twoW, strength, terms, inside: sum("share"), expected: sum("expected"), q: sum("term") };
+  const sum = (name) => rows.reduce((whole, row) => whole + row[name], 0);
+  return { twoW, strength: [...strength], terms: rows, inside: sum("share"), expected: sum("expected"), q };
 }
 
 const pairKey = (i, j) => `${Math.min(i, j)}-${Math.max(i, j)}`;

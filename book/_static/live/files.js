@@ -1,0 +1,66 @@
+/* Files of the book's own folder: fetched once, with progress; a lost connection goes on where it broke. */
+
+const ATTEMPTS = 4;
+const WAIT = 700; // milliseconds before the second attempt, twice as long before each further one
+
+export class Lost extends Error {}
+
+/** Fetches by name below `base`; `sizes` are bytes by name, of the file as it is stored; `report(name, bytes)` hears. */
+export function library(base, sizes, report, signal, wait = WAIT) {
+  const whole = new Map(); // name -> ArrayBuffer
+  const begun = new Map(); // name -> {bytes, parts}: of a download that broke
+
+  async function attempt(name) {
+    const got = begun.get(name) ?? { bytes: 0, parts: [] };
+    begun.set(name, got);
+    const headers = got.bytes ? { Range: `bytes=${got.bytes}-` } : {};
+    const answer = await fetch(new URL(name, base), { headers, signal });
+    if (!answer.ok) throw new Lost(`${name}: the host answers ${answer.status}`);
+    if (answer.status !== 206) Object.assign(got, { bytes: 0, parts: [] }); // all of it comes again
+    const reader = answer.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      got.parts.push(value);
+      got.bytes += value.length;
+      report(name, got.bytes);
+    }
+    const packed = answer.headers.get("content-encoding"); // by the host: these are not the bytes that the file has
+    if (!packed && sizes[name] !== undefined && got.bytes !== sizes[name]) {
+      if (got.bytes > sizes[name]) begun.delete(name);
+      throw new Lost(`${name}: ${got.bytes} of ${sizes[name]} bytes came`);
+    }
+    begun.delete(name);
+    return new Blob(got.parts).arrayBuffer();
+  }
+
+  async function fetched(name) {
+    for (let tried = 1; ; tried++) {
+      try {
+        return await attempt(name);
+      } catch (error) {
+        if (signal?.aborted || tried === ATTEMPTS)
+          throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
+        await new Promise((resolve) => setTimeout(resolve, wait * 2 ** (tried - 1)));
+      }
+    }
+  }
+
+  return {
+    has: (name) => whole.has(name),
+    /** The content of a file, unpacked. */
+    async load(name) {
+      if (!whole.has(name)) {
+        const coming = fetched(name).then((bytes) => (isGzip(bytes) ? unpacked(bytes) : bytes)); // some hosts unpack .gz
+        whole.set(name, coming);
+        coming.catch(() => whole.delete(name));
+      }
+      return whole.get(name);
+    },
+    drop: (name) => whole.delete(name),
+  };
+}
+
+const isGzip = (bytes) => new DataView(bytes).getUint16(0) === 0x1f8b;
+const unpacked = (bytes) =>
+  new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();

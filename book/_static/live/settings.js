@@ -1,0 +1,144 @@
+/* The laboratory's setting: what an address may say, made possible; and the sample that it means. No page is needed here. */
+
+import { drawn, random } from "./chance.js";
+import { CORRUPTIONS } from "./images.js";
+
+/** As saved: an address names what differs from this. Strengths of attacks are 255ths of the range of a value. */
+export const SAVED = {
+  network: "resnet20",
+  weights: "trained",
+  share: 20,
+  n: 500,
+  k: 3,
+  draw: 0,
+  groups: "classes",
+  corruption: "none",
+  strength: 3,
+  attack: "none",
+  eps: 8,
+  steps: 10,
+  images: "all",
+  on: "cpu",
+};
+
+export const WEIGHTS = ["trained", "shuffled", "untrained"];
+export const ATTACKS = ["none", "fgsm", "pgd"];
+export const LEAST = 500; // images computed at least: every smaller N is part of them
+export const OUT = "-"; // of a class that takes no part
+const ANIMALS = ["bird", "cat", "deer", "dog", "frog", "horse"];
+const RANGES = { share: [1, 100], draw: [0, 99], strength: [1, 5], eps: [1, 76], steps: [1, 40] };
+
+const letter = (group) => String.fromCharCode(65 + group);
+
+/** The letter of each class's group: of a named grouping, or of the reader's own; null if the text is neither. */
+export function letters(groups, classes) {
+  if (groups === "classes") return classes.map((_, c) => letter(c)).join("");
+  if (groups === "kinds") return classes.map((name) => letter(ANIMALS.includes(name) ? 0 : 1)).join("");
+  const known =
+    groups.length === classes.length && [...groups].every((each) => each === OUT || (each >= "A" && each <= "J"));
+  return known ? groups : null;
+}
+
+/** Names of the groups, and of each class the place of its group among them, -1 if it takes no part. */
+export function grouping(groups, classes) {
+  const each = letters(groups, classes);
+  const used = [...new Set(each)].filter((one) => one !== OUT).sort();
+  const named = (one) => {
+    const members = classes.filter((_, c) => each[c] === one);
+    if (groups === "kinds") return one === "A" ? "animal" : "vehicle";
+    return members.length === 1 ? members[0] : `group ${one}`;
+  };
+  return { names: used.map(named), of: [...each].map((one) => used.indexOf(one)) };
+}
+
+/** The nearest setting that can be computed, and a sentence for each thing that could not be had. */
+export function fit(asked, { networks, classes, pool, gpu }) {
+  const setting = { ...SAVED, ...asked };
+  const told = [];
+  const among = (key, list, words) => {
+    if (list.includes(setting[key])) return;
+    told.push(`There is no ${words} “${String(setting[key]).slice(0, 30)}”: ${list[0]} instead.`);
+    setting[key] = list[0];
+  };
+  among("network", networks, "network");
+  among("weights", WEIGHTS, "kind of weights");
+  among("corruption", Object.keys(CORRUPTIONS), "corruption");
+  among("attack", ATTACKS, "attack");
+  among("images", ["all", "changed"], "choice of images");
+  if (setting.on === "gpu" && !gpu)
+    told.push("This browser has no graphics processor for networks: the processor computes.");
+  if (setting.on !== "gpu" || !gpu) setting.on = "cpu";
+  if (typeof setting.groups !== "string" || !letters(setting.groups, classes)) {
+    told.push("The grouping names no groups: ten classes instead.");
+    setting.groups = "classes";
+  }
+  const { names, of } = grouping(setting.groups, classes);
+  const possible = pool.filter((label) => of[label] >= 0).length;
+  if (names.length < 2) {
+    told.push("Modularity needs at least two groups: put one class into another group.");
+  }
+  const number = (key, low, high, why = "") => {
+    const value = Number.isFinite(setting[key]) ? Math.round(setting[key]) : SAVED[key];
+    const held = Math.min(high, Math.max(low, value));
+    if (held !== value) told.push(`${key} = ${value} ${why || `is not between ${low} and ${high}`}: ${held} instead.`);
+    setting[key] = held;
+  };
+  for (const [key, [low, high]] of Object.entries(RANGES)) number(key, low, high);
+  if (possible < 2) return { setting: { ...setting, n: 2, k: 1 }, told: [...told, "No class takes part."], possible };
+  number("n", 2, possible, setting.n > possible && `is more than the ${possible} images that there are`);
+  number("k", 1, setting.n - 1, setting.k >= setting.n && `is not below N = ${setting.n}`);
+  return { setting, told, possible };
+}
+
+/** All images whose class takes part, in the order of a draw: draw 0 is the order in which they are stored. */
+export function sequence({ draw, groups }, { classes, pool }) {
+  const { of } = grouping(groups, classes);
+  const all = draw ? drawn(pool.length, pool.length, random(draw)) : pool.keys();
+  return Array.from(all).filter((id) => of[pool[id]] >= 0);
+}
+
+export const attacks = (setting) => setting.attack !== "none";
+
+/** What the features of an image depend on, before an attack and with it. */
+export function keys(setting) {
+  const model = [
+    setting.network,
+    setting.weights,
+    setting.weights === "shuffled" ? setting.share : "",
+    setting.on,
+  ].join(" ");
+  const clean = [model, setting.corruption, setting.corruption === "none" ? "" : setting.strength].join(" ");
+  const how = attacks(setting)
+    ? [setting.attack, setting.eps, setting.attack === "pgd" ? setting.steps : ""].join(" ")
+    : "";
+  return { model, clean, attacked: how && `${clean} ${how}` };
+}
+
+/** Bytes of each file that a manifest names. */
+export function sizesIn(manifest) {
+  const sizes = {};
+  const walk = (value) => {
+    if (value?.file) sizes[value.file] = value.bytes;
+    if (value && typeof value === "object") Object.values(value).forEach(walk);
+  };
+  walk(manifest);
+  return sizes;
+}
+
+/** Names of the files that the first curve of a setting needs. */
+export function needed(manifest, setting) {
+  const { networks, images, product, runtime } = manifest;
+  const { weights, pieces, gradient } = networks.find(({ name }) => name === setting.network);
+  const pool = images.parts.flatMap(({ labels }) => labels);
+  const ids = sequence(setting, { classes: images.classes, pool }).slice(0, Math.max(setting.n, LEAST));
+  const parts = images.parts.filter(({ first, count }) => ids.some((id) => id >= first && id < first + count));
+  const wanted = [
+    ...(setting.on === "gpu" ? runtime.gpu : runtime).files.slice(1), // the module itself is imported
+    ...parts,
+    weights[setting.weights === "untrained" ? "untrained" : "trained"],
+    pieces,
+    product,
+    attacks(setting) ? gradient : null,
+  ];
+  return wanted.filter(Boolean).map(({ file }) => file);
+}
