@@ -2,13 +2,14 @@
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
+from modlib._checks import as_array, checked
 from modlib.graph import DynamicGraph, KnnGraph
 
 IDS = 10_000  # labels from here on (and from N on) are names of classes, not numbers: they are numbered in their order
 
 
+@checked
 def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     """How much heavier the edges inside the classes are than chance would have them.
 
@@ -59,7 +60,7 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
 
 def check_labels(labels, n: int) -> np.ndarray:
     """``labels`` as int64 (n,), or a ValueError that says what is wrong with them."""
-    y = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
+    y = as_array(labels)
     if y.shape != (n,):
         raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
     if n == 0:
@@ -84,7 +85,7 @@ def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 
         graph = networkx.to_scipy_sparse_array(graph, dtype=float)  # parallel edges add up
     try:
-        a = sp.coo_array(graph, dtype=np.float64)
+        a = sp.coo_array(graph if sp.issparse(graph) else as_array(graph), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {type(graph).__name__}") from None
     if a.ndim != 2 or a.shape[0] != a.shape[1]:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from modlib._checks import size_in_bytes, whole_number
+from modlib._checks import array, checked, shown, size_in_bytes, whole_number
 from modlib._tensors import as_tensor, full_precision
 from modlib.features import iter_features, layers_of
 from modlib.graph import DynamicGraph
@@ -36,12 +36,13 @@ def modularity_difference(q) -> np.ndarray:
            [0.2, 0. , 0.5],
            [0.7, 0.5, 0. ]])
     """
-    q = np.asarray(q, np.float64)
-    if q.ndim != 1 or not np.isfinite(q).all():
-        raise ValueError(f"q must be (L,) finite modularities; got shape {q.shape}. Of draws, take their mean")
+    q = array("q", q, 1, "(L,) modularities (of draws, their mean)").astype(float)
+    if not len(q):
+        raise ValueError("q must hold the modularity of a layer or more; got none")
     return np.abs(q[:, None] - q)
 
 
+@checked
 def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     """How many directed edges every two snapshots have in common.
 
@@ -58,8 +59,6 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     >>> shared_edges(two).tolist(), shared_edges(two, [0, 0, 1, 1])[0, 0].item()
     ([[4, 0], [0, 4]], 4)
     """
-    if not isinstance(graph, DynamicGraph):
-        raise ValueError(f"graph must be a DynamicGraph; got {type(graph).__name__}")
     keys = []
     for snapshot in graph.graphs:
         ends = np.arange(snapshot.n)[:, None], snapshot.neighbors
@@ -74,6 +73,7 @@ def shared_edges(graph: DynamicGraph, y=None) -> np.ndarray:
     return (has @ has.T).toarray()
 
 
+@checked
 def linear_cka(
     model: nn.Module,
     x,
@@ -118,7 +118,7 @@ def linear_cka(
     >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
     (10, 10)
     """
-    if options.get("storage", "float32") != "float32":
+    if shown(options.get("storage", "float32")) != "'float32'":
         raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
     x = as_inputs(x)
     names = layers_of(model, x, layers, **options)
@@ -138,6 +138,7 @@ def linear_cka(
     return _normalise(hsic, names)
 
 
+@checked
 def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     """Linear CKA between matrices of features of the same N samples; see :func:`linear_cka`.
 
@@ -153,9 +154,12 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
-    if not isinstance(features, Iterable) or hasattr(features, "__len__") and not len(features):
-        raise ValueError(f"features must be matrices (N, M) of one layer or more; got {features!r}")
-    hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
+    try:
+        hsic = _hsic((as_tensor(x, "features") for x in iter(features)), unbiased)
+    except TypeError:
+        hsic = None
+    if not isinstance(hsic, np.ndarray):
+        raise ValueError(f"features must be matrices (N, M) of one layer or more; got {shown(features)}")
     return _normalise(hsic, range(len(hsic)))
 
 
