@@ -11,7 +11,7 @@ from torch import nn
 
 import modlib
 from modlib import data, models, pruning, results, training, zoo
-from modlib._checks import room_for, unknown
+from modlib._checks import as_path, number, one_of, room_for, whole_number
 from modlib._tensors import usable
 from modlib.campaign import embed as embedding
 from modlib.campaign import figures
@@ -68,8 +68,7 @@ def curve(
 
     Example: `python -m modlib curve resnet20 --n 1000 --k 5 --plot curve.png`
     """
-    _target(plot, "--plot", ("png", "svg", "pdf"))
-    _target(json, "--json")
+    _target(plot, "--plot", ("png", "svg", "pdf")), _target(json, "--json")
     where = usable(device)
     network, images = _open(model, dataset, weights, size, n=n, seed=seed, split=split)
     network.to(where)
@@ -145,8 +144,10 @@ def prune(
 
     Example: `python -m modlib prune resnet20 --output shorter.safetensors`
     """
-    _target(output, "--output")
-    where = usable(device)
+    _target(output, "--output"), number("tol", tol), one_of("recipe", recipe, training.RECIPES)
+    where, _ = usable(device), whole_number("epochs", 1 if epochs is None else epochs, 1)
+    if folder is not None and epochs is None:
+        raise ValueError(f"--folder {folder} is of fine-tuning: say --epochs, too")
     if epochs is not None and dataset not in SPLITS:
         raise ValueError(
             f"--epochs trains on a dataset with a training set: {', '.join(SPLITS)}; got --dataset {dataset}. Leave it out"
@@ -201,8 +202,7 @@ def fetch_data(
 
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
-    if dataset not in SPLITS:
-        raise unknown("dataset", dataset, SPLITS)
+    one_of("dataset", dataset, SPLITS)
     for path in data.store(dataset, door, archive):
         typer.echo(path)
 
@@ -267,16 +267,16 @@ def _target(path: Path | None, option: str, kinds: tuple[str, ...] = ()) -> None
         raise ValueError(f"{option} {path} is a folder; name a file in it")
     if kinds and path.suffix.lstrip(".").lower() not in kinds:
         raise ValueError(f"{option} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
-    room_for(path.parent)
+    room_for(as_path(option, path).parent)
 
 
 def _open(model: str, dataset: str, weights: Path | None, size: int | None, **which) -> tuple[nn.Module, data.Images]:
     """A network, and images to measure it on: a folder's in the size of those it was trained on, if no other is asked for."""
-    if dataset in SPLITS or not Path(dataset).is_dir():
+    if dataset in SPLITS or not dataset or not Path(dataset).is_dir():
         images = modlib.load_images(dataset, **which)  # first: it refuses what is no dataset
         return zoo.load_model(model, dataset, weights=weights), images
     network = zoo.load_model(model, "imagenet", weights=weights)
-    size = size or DATASETS[network.architecture["dataset"]].size
+    size = DATASETS[network.architecture["dataset"]].size if size is None else size
     return network, modlib.load_images(dataset, **which, size=size)
 
 

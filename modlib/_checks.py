@@ -214,7 +214,10 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
 
 
 def _is_path(value: object) -> bool:
-    return isinstance(value, (str, os.PathLike)) and str(value) != "" and "\0" not in str(value)
+    """Of a file, a folder, or of nothing yet: a pipe would be waited for without end, a device overwritten."""
+    if not isinstance(value, (str, os.PathLike)) or str(value) == "" or "\0" in str(value):
+        return False
+    return os.path.isfile(value) or os.path.isdir(value) or not os.path.exists(value)
 
 
 def check_seed(value: object) -> int:

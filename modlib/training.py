@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from modlib._checks import check_seed, checked, number, one_of, whole_number
+from modlib._checks import check_seed, checked, number, one_of, room_for, whole_number
 from modlib._resumable import read_checkpoint, write_checkpoint
 from modlib._tensors import usable
 from modlib.cost import accuracy
@@ -156,7 +156,7 @@ def train(
         for part, least in zip(data, (1, K + 1), strict=True):
             check_data(part, run.model, least)
         run.settings["data_sha256"] = [pixel_hash(part.x, part.y) for part in data]  # the settings of other runs do not name it
-    folder.mkdir(parents=True, exist_ok=True)
+    room_for(folder), folder.mkdir(parents=True, exist_ok=True)
     run.resume(folder / "checkpoint.pt")
 
     began, slowest, result = time.monotonic(), 0.0, None

@@ -1,11 +1,14 @@
 """Every public function of the chain, with wrong kinds of arguments: a sentence that names the argument, never another error."""
 
+import os
+
 import numpy as np
 import pytest
 
 import modlib
-from modlib import Curve, attacks, curves, plots, pruning, significance, similarity
+from modlib import Curve, attacks, curves, plots, pruning, results, significance, similarity
 from modlib.cost import cost, seconds
+from modlib.tracker import ModularityTracker
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +60,72 @@ X = np.random.default_rng(0).random((9, 30))
     (lambda net: modlib.build_model("resnet20", ["a"]), "dataset must be text"),
     (lambda net: modlib.build_model(["resnet20"]), "name must be text"),
     (lambda net: modlib.build_model("resnet20", num_classes=10**30), r"num_classes must be a whole number in 2\.\.1000000"),
-    (lambda net: Curve(("a", "b"), np.ones(3), np.ones((3, 1)), 3, 10), "got 2, 3 and 3"),
+    (lambda net: Curve(("a", "b"), np.ones(3), np.ones((3, 1)), 3, 10), r"one entry a layer; got 2, \(3,\) and \(3, 1\)"),
     (lambda net: modlib.CurveDraws(("a", "b"), np.ones(2), 3, 10), r"q must be \(draws, L\) for 2 layers"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(net, call, says):
     with pytest.raises(ValueError, match=says):
         call(net)
+
+
+@pytest.mark.parametrize("read", [
+    lambda path: modlib.load_model("resnet20", weights=path),
+    lambda path: modlib.load_model("resnet20", weights=path, source="akamaster"),
+    lambda path: modlib.data.store("cifar100", archive=path),
+    lambda path: modlib.load_images(path),
+    lambda path: results.read_result(path),
+    lambda path: results.write_result(modlib.find_results("curves", model="resnet20")[0], path),
+    lambda path: modlib.attack(modlib.build_model("resnet20", stages=(1, 1, 1)), IMAGES, "fgsm", resume=path),
+])  # fmt: skip
+def test_a_pipe_is_not_waited_for_nor_a_device_written_over(read, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(ValueError, match="must be the path of a file or a folder"):
+            read(path)
+
+
+def test_a_graph_that_was_checked_cannot_be_changed():
+    """A neighbour out of range would be a crash of the process."""
+    with pytest.raises(ValueError, match="read-only"):
+        GRAPH.neighbors[0, 0] = 99
+    with pytest.raises(ValueError, match="read-only"):
+        GRAPH.weights[:] = np.nan
+    own = GRAPH.neighbors.copy()
+    assert modlib.KnnGraph(own, GRAPH.weights).n == 20 and own.flags.writeable
+
+
+def test_graphs_and_records_without_anything_are_none():
+    with pytest.raises(ValueError, match=r"neighbors must be whole numbers \(N, k\)"):
+        modlib.KnnGraph(np.zeros((3, 0), int), np.zeros((3, 0)))
+    with pytest.raises(ValueError, match="graphs must be one a layer"):
+        modlib.DynamicGraph((), ())
+    with pytest.raises(ValueError, match="evidence must hold what JSON knows"):
+        results.measurement("curve", {}, {}, {}, accuracy=float("nan"))
+
+
+def test_what_cannot_be_is_refused_before_the_work(net, tmp_path):
+    """Not after hours: also by a tracker, whose first measurement comes behind an epoch."""
+    (tmp_path / "file").write_bytes(b"")
+
+    def never(model, batch):
+        raise AssertionError("the model has run")
+
+    for wrong in (
+        dict(search="x"),
+        dict(dead="x"),
+        dict(seed=-1),
+        dict(sketch=0),
+        dict(batch_size=0),
+        dict(storage="x"),
+        dict(memory="x"),
+    ):
+        for measure in (modlib.dynamic_graph, lambda *a, **o: ModularityTracker(*a, IMAGES.y, **o)):
+            with pytest.raises(ValueError, match=f"{[*wrong][0]}"):
+                measure(net, IMAGES.x, forward=never, layers=["conv1"], **wrong)
+    for wrong in (dict(resume=tmp_path / "r"), dict(writer=3), dict(layers=["conv9"])):
+        with pytest.raises(ValueError, match=[*wrong][0].rstrip("s")):
+            ModularityTracker(net, IMAGES.x, IMAGES.y, forward=never, **wrong)
+    with pytest.raises(OSError, match="nothing can be written to"):
+        modlib.dynamic_graph(net, IMAGES.x, forward=never, resume=tmp_path / "file" / "r")
+    with pytest.raises(OSError, match="nothing can be written to"):
+        modlib.training.train("resnet20", data=(IMAGES, IMAGES), folder=tmp_path / "file" / "run")

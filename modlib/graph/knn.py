@@ -29,13 +29,17 @@ class KnnGraph:
 
     def __post_init__(self):
         neighbors, weights = self.neighbors, self.weights
-        if np.ndim(neighbors) != 2 or np.shape(neighbors) != np.shape(weights) or neighbors.dtype.kind not in "iu":
-            got = f"shapes {np.shape(neighbors)} and {np.shape(weights)}"
+        if neighbors.ndim != 2 or not neighbors.size or neighbors.shape != weights.shape or neighbors.dtype.kind not in "iu":
+            got = f"shapes {neighbors.shape} and {weights.shape}"
             raise ValueError(f"neighbors must be whole numbers (N, k), and weights as many numbers; got {got}")
-        if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
+        if not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
             raise ValueError(f"neighbors must lie in 0..{len(neighbors) - 1}; got {neighbors.min()} to {neighbors.max()}")
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError("weights must be finite numbers >= 0; a similarity of zero or below makes no edge: its weight is 0")
+        for name in ("neighbors", "weights"):  # as they were checked, they stay
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     @property
     def n(self) -> int:

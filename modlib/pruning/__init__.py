@@ -56,7 +56,12 @@ def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.Data
     >>> table.loc[["layer1.1", "layer3.1"], ["macs", "params"]].values.tolist()
     [[4718592, 4672], [4718592, 73984]]
     """
-    parts, rows = cost(model, shape).layers, []
+    return costs_by_layer(model, cost(model, shape))
+
+
+def costs_by_layer(model: nn.Module, whole: Cost) -> pd.DataFrame:
+    """The table of :func:`layer_costs`, of a network whose cost is known."""
+    parts, rows = whole.layers, []
     for unit in units_of(model):
         own = [row for name, row in parts.items() if any(f"{name}.".startswith(f"{each}.") for each in unit.names)]
         costs = {kind: sum(row[kind] for row in own) for kind in ("macs", "params")}

@@ -15,7 +15,7 @@ from modlib.curves import Curve
 from modlib.data.datasets import DATASETS as SIZES
 from modlib.models import MODELS, build_model, layer_names
 from modlib.paper import DATASETS, K, paper_n, paper_values
-from modlib.pruning import find_redundant, layer_costs
+from modlib.pruning import costs_by_layer, find_redundant
 from modlib.results import FOLDER, Records, Result
 
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
@@ -110,7 +110,7 @@ def _printed(name: str) -> dict:
 
 def _network(model: torch.nn.Module, curve, size: int) -> dict:
     """Curve, costs and plans of a network as the page reads them; ``size`` is the width of its images."""
-    costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
+    costs = costs_by_layer(model, whole := cost(model, (3, size, size)))
     plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
     words = [*dict.fromkeys(word for plan in plans.values() for word in plan.verdicts)]
     q = np.atleast_2d(curve.q)
