@@ -180,7 +180,7 @@ SAYS = {
     "x": "labels|samples|k must|image of shape",
     "features": "samples|k must",
     "y": "labels",
-    "model": "unknown layer",
+    "model": "unknown layer|unknown recorded network",
     "layers": "unknown layer|name in layers",
     "plan": "unknown layer",
     "images": "labels|x of shape",

@@ -195,7 +195,7 @@ def measure(*figures: str, **which) -> Records:
     Args:
         figures, which: keys of :data:`modlib.campaign.figures.FIGURES`; ``models`` and ``datasets`` of :func:`reproduce`.
     """
-    _names("figure", figures, FIGURES)
+    _names("figure", figures or None, FIGURES)
     if chosen_scale() not in ("gpu", "full"):
         return Records.read(FOLDER)
     device, out = "cuda" if torch.cuda.is_available() else "cpu", local_results()

@@ -1,7 +1,7 @@
 """The dynamic graph of a network: one k-NN graph a layer over the same samples (Section 3.2 of the paper)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -146,6 +146,8 @@ def iter_graphs(
 def _stream(model, x, k: int, checked: list, layers, how: dict, kept, memory, progress: bool, options: dict) -> Iterator:
     """The graphs, once the arguments of :func:`iter_graphs` are known to be right."""
     done, names = kept.parts if kept else {}, []
+    options = options | {"memory": memory, "spool": True, "progress": progress}
+    nothing = nullcontext(iter(()))
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     resumed = bool(done)
     if resumed:  # the layers in the order in which they run, to tell which of them are left
@@ -153,7 +155,7 @@ def _stream(model, x, k: int, checked: list, layers, how: dict, kept, memory, pr
         layers = [name for name in names if name not in done]
     total = len(names or chosen_layers(model, layers))
     with (
-        closing(iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options)) as stream,
+        nothing if resumed and not layers else closing(iter_features(model, x, layers, **options)) as stream,
         tqdm(total=total, desc="layers", disable=not progress) as bar,
     ):
         while True:

@@ -63,7 +63,7 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
         raise ValueError("there is no recorded curve to show; give a model: explore(model)")
     names = [each["model"] for each in series]
     usual = "resnet20" if "resnet20" in names else names[0]
-    wanted = OWN if own else one_of("recorded network (model)", usual if model is None else model, names)
+    wanted = OWN if own else one_of("recorded network", usual if model is None else model, names)
     return Explorer(series, words, series[names.index(wanted)], own)
 
 
