@@ -11,7 +11,7 @@ from torch import nn
 
 import modlib
 from modlib import data, models, pruning, results, training, zoo
-from modlib._checks import target, unknown
+from modlib._checks import number, one_of, target, whole_number
 from modlib._tensors import usable
 from modlib.campaign import embed as embedding
 from modlib.campaign import figures
@@ -64,8 +64,7 @@ def curve(
 
     Example: `python -m modlib curve resnet20 --n 1000 --k 5 --plot curve.png`
     """
-    target("--plot", plot, ("png", "svg", "pdf"))
-    target("--json", json)
+    target("--plot", plot, ("png", "svg", "pdf")), target("--json", json)
     where = usable(device)
     network, images = _open(model, dataset, weights, size, n=n, seed=seed, split=split)
     network.to(where)
@@ -141,8 +140,10 @@ def prune(
 
     Example: `python -m modlib prune resnet20 --output shorter.safetensors`
     """
-    target("--output", output)
-    where = usable(device)
+    target("--output", output), number("tol", tol), one_of("recipe", recipe, training.RECIPES)
+    where, _ = usable(device), whole_number("epochs", 1 if epochs is None else epochs, 1)
+    if folder is not None and epochs is None:
+        raise ValueError(f"--folder {folder} is of fine-tuning: say --epochs, too")
     if epochs is not None and dataset not in SPLITS:
         known = ", ".join(SPLITS)
         raise ValueError(f"--epochs trains on a dataset with a training set: {known}; got --dataset {dataset}. Leave it out")
@@ -212,8 +213,7 @@ def fetch_data(
 
     The cache is `$MODLIB_DATA`, or the user's cache folder.
     """
-    if dataset not in SPLITS:
-        raise unknown("dataset", dataset, SPLITS)
+    one_of("dataset", dataset, SPLITS)
     for path in data.store(dataset, door, archive):
         typer.echo(path)
 
@@ -272,11 +272,11 @@ def embed(run: Annotated[Path, typer.Argument(help="folder of a finished trainin
 
 def _open(model: str, dataset: str, weights: Path | None, size: int | None, **which) -> tuple[nn.Module, data.Images]:
     """A network, and images to measure it on: a folder's in the size of those it was trained on, if no other is asked for."""
-    if dataset in SPLITS or not Path(dataset).is_dir():
+    if dataset in SPLITS or not dataset or not Path(dataset).is_dir():
         images = modlib.load_images(dataset, **which)  # first: it refuses what is no dataset
         return zoo.load_model(model, dataset, weights=weights), images
     network = zoo.load_model(model, "imagenet", weights=weights)
-    size = size or DATASETS[network.architecture["dataset"]].size
+    size = DATASETS[network.architecture["dataset"]].size if size is None else size
     return network, modlib.load_images(dataset, **which, size=size)
 
 

@@ -1,16 +1,35 @@
-"""The sentences for bad input that several rooms share."""
+"""The sentences for bad input that several rooms share, and the door that holds arguments to their annotations."""
 
 import difflib
-import math
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from functools import cache, wraps
+from inspect import isclass, signature
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
+LARGEST = sys.float_info.max
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def shown(value: object) -> str:
+    """What came, on one line, for an error.
+
+    >>> shown(np.zeros((1, 3))), len(shown("x" * 1000))
+    ('array([[0., 0., 0.]])', 85)
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # somebody else's class
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 85 else f"{text[:82]}..."
 
 
 def unknown(what: str, value: object, known: Iterable[str]) -> ValueError:
@@ -20,10 +39,164 @@ def unknown(what: str, value: object, known: Iterable[str]) -> ValueError:
     unknown model 'resnet65'; did you mean 'resnet56'? Known: resnet20, resnet56
     """
     known = list(known)
-    near = difflib.get_close_matches(str(value), known, n=1)
+    near = difflib.get_close_matches(str(value)[:80], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    shown = ", ".join(known[:40]) + (f", ... ({len(known)} in all)" if len(known) > 40 else "")
-    return ValueError(f"unknown {what} {value!r}{hint} Known: {shown}")
+    listed = ", ".join(known[:40]) + (f", ... ({len(known)} in all)" if len(known) > 40 else "")
+    return ValueError(f"unknown {what} {shown(value)}{hint} Known: {listed}")
+
+
+def one_of(what: str, value: object, known: Collection[str]) -> str:
+    """``value`` if it is one of the names that are known, or the sentence of :func:`unknown`."""
+    if not isinstance(value, str) or value not in known:
+        raise unknown(what, value, known)
+    return value
+
+
+def listed(name: str, value: object, of: str, kind: type = str) -> list:
+    """``value`` as a list of things of a kind, or a sentence; what has no end is none, and a text is no list of letters.
+
+    >>> listed("layers", "conv1", "names")
+    Traceback (most recent call last):
+    ValueError: layers must be a list of names; got layers='conv1'
+    """
+    if not _sized(value) or not all(isinstance(each, kind) for each in value):
+        raise ValueError(f"{name} must be a list of {of}; got {name}={shown(value)}")
+    return list(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` as True or False, or a sentence that says what came."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False; got {name}={shown(value)}")
+    return bool(value)
+
+
+def as_array(value: object) -> np.ndarray:
+    """As an array of numpy, a tensor from wherever it lies; what cannot be (ragged, sparse) is an object without axes."""
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):
+        return np.array(None)
+
+
+def array(name: str, value: object, ndim: int | tuple[int, ...], of: str, kinds: str = "iuf", finite: bool = True) -> np.ndarray:
+    """``value`` as an array with so many axes of real numbers, or a sentence; a tensor from wherever it lies.
+
+    >>> array("q", [0.1, float("nan")], 1, "(L,) modularities")
+    Traceback (most recent call last):
+    ValueError: q must be (L,) modularities, finite numbers; got shape (2,), float64 with NaN or infinity
+    """
+    found = as_array(value)
+    fits = found.dtype.kind in kinds and found.ndim in (ndim if isinstance(ndim, tuple) else (ndim,))
+    infinite = fits and finite and found.dtype.kind == "f" and not np.isfinite(found).all()
+    if not fits or infinite:
+        came = f"shape {found.shape}, {found.dtype}" + " with NaN or infinity" * infinite
+        came = shown(value) if found.dtype == object else came
+        raise ValueError(f"{name} must be {of}, {'finite ' * finite}numbers; got {came}")
+    return found
+
+
+def symmetric(name: str, matrix: object) -> np.ndarray:
+    """``matrix`` as floats (L, L), symmetric, or a sentence."""
+    m = array(name, matrix, 2, "(L, L), symmetric").astype(float)
+    if m.shape != m.T.shape or not np.allclose(m, m.T):
+        raise ValueError(f"{name} must be (L, L), symmetric; got shape {m.shape}")
+    return m
+
+
+def _number(value: object) -> Real | None:
+    """``value`` if it is one real number, also in an array or a tensor without axes; True is none."""
+    try:
+        value = value.item() if getattr(value, "ndim", None) == 0 else value
+    except (RuntimeError, ValueError):  # of a device that holds no numbers
+        return None
+    return value if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) else None
+
+
+def checked(door):
+    """A function, or a dataclass, whose arguments are held to their annotations at once: what they must be, in one sentence.
+
+    Of a class, an array or a list that a body tells more of, the body has its own checks; and numbers have their bounds there.
+    What is of torch is not looked at here.
+
+    >>> from collections.abc import Sequence
+    >>> @checked
+    ... def f(x, k: int = 3, layers: Sequence[str] | None = None, *, progress: bool = False): ...
+    >>> f(1, "a")
+    Traceback (most recent call last):
+    ValueError: k must be a whole number; got k='a'
+    >>> f(1, layers=3)
+    Traceback (most recent call last):
+    ValueError: layers must be a list of names, or None; got layers=3
+    """
+    if isclass(door):
+        door.__init__ = checked(door.__init__)
+        return door
+    inside = signature(door)
+
+    @cache
+    def kinds() -> dict[str, list]:
+        hints = typing.get_type_hints(door)
+        single = [name for name, each in inside.parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        return {name: _members(hints[name]) for name in single if name in hints}
+
+    @wraps(door)
+    def call(*arguments, **named):
+        try:
+            given = inside.bind(*arguments, **named).arguments
+        except TypeError:  # Python's own sentence names what is missing or too much
+            return door(*arguments, **named)
+        for name, members in kinds().items():
+            if name in given and not any(fits(given[name]) for _, fits in members):
+                words = [words for words, _ in members]
+                expected = " or ".join(words[:-1]) + ", or None" if words[-1] == "None" else " or ".join(words)
+                raise ValueError(f"{name} must be {expected}; got {name}={shown(given[name])}")
+        return door(*arguments, **named)
+
+    return call
+
+
+def _members(hint) -> list[tuple[str, Callable]]:
+    """Of an annotation, what it allows: words, and the test."""
+    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    each = [*typing.get_args(hint)] if united else [hint]
+    if Path in each:
+        each = [kind for kind in each if kind is not str]
+    return [_member(kind) for kind in sorted(each, key=lambda kind: kind is types.NoneType)]
+
+
+def _member(hint) -> tuple[str, Callable]:
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if not isclass(kind) or kind is Iterable or kind.__module__.startswith("torch"):
+        return "anything", lambda value: True
+    if kind in (dict, Mapping):
+        return "a dict", lambda value: isinstance(value, Mapping)
+    if issubclass(kind, Collection) and kind is not np.ndarray and not hasattr(kind, "__dataclass_fields__"):
+        if kind is tuple and ... not in inner:  # so many, each of its kind
+            parts = [_members(each) for each in inner]
+            return (
+                f"a tuple of {len(parts)}: " + ", ".join(part[0][0] for part in parts),
+                lambda value: (
+                    _sized(value) and len(value) == len(parts) and all(p[0][1](v) for p, v in zip(parts, value, strict=True))
+                ),
+            )
+        words, fits = _member(inner[0]) if inner else ("things", lambda value: True)
+        plural = {"text": "names", "a whole number": "whole numbers", "a number": "numbers"}.get(words, words)
+        return f"a list of {plural}", lambda value: _sized(value) and all(map(fits, value))
+    if kind is np.ndarray:
+        return "an array of numbers", lambda value: isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}", lambda value: isinstance(value, kind)
+
+
+def _sized(value: object) -> bool:
+    """Whether it is a list, or something like one, that has an order and an end; a text is none of letters."""
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping, Set)) and getattr(value, "ndim", 1) > 0
+
+
+def _is_whole(value: Real | None) -> bool:
+    return isinstance(value, Integral) or value is not None and float(value).is_integer()
 
 
 def whole_number(name: str, value: object, low: int, high: int | None = None, of: str = "") -> int:
@@ -34,13 +207,22 @@ def whole_number(name: str, value: object, low: int, high: int | None = None, of
     ValueError: k must be a whole number in 1..499; got k=500 for N=500 samples
     """
     bounds = f"in {low}..{high}" if high is not None else f"of at least {low}"
-    try:
-        fits = int(value) == value and low <= value and (high is None or value <= high)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must be a whole number {bounds}; got {name}={value!r} {of}".rstrip())
-    return int(value)
+    found = _number(value)
+    if not _is_whole(found) or found < low or high is not None and found > high:
+        raise ValueError(f"{name} must be a whole number {bounds}; got {name}={shown(value)} {of}".rstrip())
+    return int(found)
+
+
+def _is_path(value: object) -> bool:
+    """Of a file, a folder, or of nothing yet: a pipe would be waited for without end, a device overwritten."""
+    if not isinstance(value, (str, os.PathLike)) or str(value) == "" or "\0" in str(value):
+        return False
+    return os.path.isfile(value) or os.path.isdir(value) or not os.path.exists(value)
+
+
+def check_seed(value: object) -> int:
+    """A seed that every generator of random numbers takes."""
+    return whole_number("seed", value, 0, 2**32 - 1)
 
 
 def as_path(name: str, value: object) -> Path:
@@ -50,43 +232,9 @@ def as_path(name: str, value: object) -> Path:
     Traceback (most recent call last):
     ValueError: weights must be the path of a file or a folder; got weights=3
     """
-    if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"{name} must be the path of a file or a folder; got {name}={value!r:.80}")
+    if not _is_path(value):
+        raise ValueError(f"{name} must be the path of a file or a folder; got {name}={shown(value)}")
     return Path(value)
-
-
-def labelled_arrays(coords: dict, values: dict) -> None:
-    """Refuse coordinates that name something twice, and values that do not have their shape or are no finite numbers.
-
-    Args:
-        coords: dimension -> labels.
-        values: name -> ``{"dims": [...], "data": nested list}``.
-
-    >>> labelled_arrays({"layer": ["a", "b"]}, {"q": {"dims": ["layer"], "data": [0.1]}})
-    Traceback (most recent call last):
-    ValueError: value 'q' must have the shape (2,) of its dims ('layer',); got (1,)
-    """
-    for dim, labels in coords.items():
-        if not isinstance(labels, list) or not all(type(label) in (str, int, float) for label in labels):
-            raise ValueError(f"coordinate {dim!r} must be a list of names or numbers")
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"coordinate {dim!r} must name each label once; got {labels}")
-    for name, value in values.items():
-        if not isinstance(value, dict) or value.keys() != {"dims", "data"} or not isinstance(value["dims"], list):
-            raise ValueError(f"value {name!r} must have dims and data")
-        if unknown_dims := [dim for dim in value["dims"] if not isinstance(dim, str) or dim not in coords]:
-            raise ValueError(f"value {name!r} has the dimension {unknown_dims[0]!r}, which has no coordinates")
-        try:
-            array = np.asarray(value["data"])
-        except (ValueError, OverflowError):
-            raise ValueError(f"value {name!r} must be a regular array of numbers") from None
-        shape = tuple(len(coords[dim]) for dim in value["dims"])
-        if array.shape != shape:
-            raise ValueError(f"value {name!r} must have the shape {shape} of its dims {tuple(value['dims'])}; got {array.shape}")
-        if array.dtype.kind not in "bif" and array.size:
-            raise ValueError(f"value {name!r} must be numbers")
-        if not np.isfinite(array).all():
-            raise ValueError(f"value {name!r} must be finite; what was not measured is left out, not recorded as NaN")
 
 
 def size_in_bytes(value: int | str) -> int:
@@ -109,13 +257,21 @@ def number(name: str, value: object, low: float = 0, high: float | None = None) 
     ValueError: max_minutes must be a number of at least 0; got max_minutes=-1
     """
     bounds = f"in {low}..{high}" if high is not None else f"of at least {low}"
-    try:
-        fits = low <= float(value) < math.inf and (high is None or value <= high)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits or isinstance(value, str):
-        raise ValueError(f"{name} must be a number {bounds}; got {name}={value!r}")
-    return float(value)
+    found = _number(value)
+    if found is None or not low <= found <= LARGEST or high is not None and found > high:
+        raise ValueError(f"{name} must be a number {bounds}; got {name}={shown(value)}")
+    return float(found)
+
+
+_KINDS = {
+    types.NoneType: ("None", lambda value: value is None),
+    bool: ("True or False", lambda value: isinstance(value, (bool, np.bool_))),
+    int: ("a whole number", lambda value: _is_whole(_number(value))),
+    float: ("a number", lambda value: _number(value) is not None),
+    str: ("text", lambda value: isinstance(value, str)),
+    Path: ("the path of a file or a folder", lambda value: _is_path(value)),
+    Callable: ("a function", callable),
+}
 
 
 def room_for(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from modlib._checks import room_for
 from modlib.data import write_atomically
 
 Parts = dict[str, tuple[np.ndarray, ...]]  # name -> its arrays, such as layer -> (neighbours, weights)
@@ -36,11 +37,14 @@ class Work:
 
     def __init__(self, path: str | Path, key: str):
         self.path, self.key = Path(path), key.encode()
+        room_for(self.path.parent)  # before the work that is to go there
         self.parts: Parts = {}
         self.end = 0  # of what this process knows of the file, in bytes
         if not self.path.exists():
             return
         try:
+            if not self.path.is_file():
+                raise ValueError("it is no file")
             key = self._read()
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"resume={str(path)!r} holds no work to go on with ({error}). Name another file") from None

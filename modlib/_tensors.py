@@ -1,13 +1,18 @@
 """What every run of a network needs: arrays as tensors, where and how precisely it computes, evaluation mode for a while."""
 
+import os
+import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from modlib._checks import shown
 from modlib.data import Images
 
 
@@ -128,6 +133,10 @@ def as_tensor(x, name: str = "x") -> torch.Tensor:
     if isinstance(x, Images):
         raise ValueError(f"{name} must be an array or a tensor; got Images. Give their pixels: images.x")
     if isinstance(x, torch.Tensor):
+        if x.layout != torch.strided or x.is_meta:
+            raise ValueError(
+                f"{name} must be a dense tensor that holds numbers; got one of {x.layout} on {x.device}. See to_dense()"
+            )
         return x
     try:
         array = np.asarray(x)
@@ -148,9 +157,9 @@ def usable(device: torch.device | str) -> torch.device:
     try:
         torch.zeros(1, device=device).item()
         return torch.device(device)
-    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = "it holds no numbers" if str(device) == "meta" else str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
+        raise ValueError(f"device {shown(str(device))} cannot be used: {reason}") from None
 
 
 def quick_bfloat16(device: torch.device) -> bool:
@@ -158,3 +167,12 @@ def quick_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # older torch cannot tell
+
+
+def device_name(device: torch.device) -> str:
+    """What computes there, as a record names it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"(?m)^model name\s*:\s*(.*?)\s*$", info.read_text() if info.exists() else "")
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -14,7 +14,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm.auto import tqdm
 
-from modlib._checks import number, whole_number
+from modlib._checks import checked, number, whole_number
 from modlib._tensors import evaluating, exactly, place, plain
 from modlib.data import Images
 from modlib.models.inputs import as_inputs, batch_of, call, check_pixels, rows_of
@@ -29,6 +29,7 @@ _FORMULAS = {
 _MULTIPLIES = ("mm", "matmul", "conv", "linear", "attention", "attn", "rnn", "lstm", "gru", "fft", "cdist", "trilinear", "einsum")
 
 
+@checked
 @dataclass(frozen=True)
 class Cost:
     """What one sample costs a network.
@@ -83,6 +84,7 @@ def _one_by_one(device: torch.device) -> Iterator[None]:
             write(value)
 
 
+@checked
 @torch.no_grad()
 def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32), *, x=None) -> Cost:
     """The cost of one sample, counted by torch's operator counter: FLOPs / 2 = MACs.
@@ -147,20 +149,21 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32), *, x=None) -> Cos
         params[name.rpartition(".")[0]] += parameter.numel()
     layers = {name: {"macs": macs[name], "params": params[name]} for name in modules if macs[name] or params[name]}
     if others.names:
-        warnings.warn(f"MACs are incomplete: {', '.join(others.names)} cannot be counted", stacklevel=3)
+        warnings.warn(f"MACs are incomplete: {', '.join(others.names)} cannot be counted", stacklevel=4)
     return Cost(sum(macs.values()), sum(params.values()), layers, tuple(others.names))
 
 
 def _zeros(n: int, shape: Sequence[int]) -> torch.Tensor:
+    if not len(shape):
+        raise ValueError(f"shape must be the (3, H, W) of one image; got {shape!r}")
+    sides = [whole_number("shape", side, 1, 10**5) for side in shape]
     try:
-        sides = [whole_number("shape", side, 1) for side in shape]
-        if isinstance(shape, str) or not sides:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ValueError(f"shape must be the (3, H, W) of one image; got {shape!r}") from None
-    return torch.zeros(n, *sides)
+        return torch.zeros(n, *sides)
+    except RuntimeError as error:
+        raise MemoryError(f"batch_size={n} samples of shape={tuple(sides)} do not fit into memory ({error})") from None
 
 
+@checked
 @torch.inference_mode()
 def seconds(model: nn.Module, shape: Sequence[int] = (3, 32, 32), batch_size: int = 100, min_seconds: float = 1.0) -> float:
     """Seconds one image takes where the model lies: the median of forward passes of a batch, in evaluation mode.
@@ -172,15 +175,20 @@ def seconds(model: nn.Module, shape: Sequence[int] = (3, 32, 32), batch_size: in
         min_seconds: how long the passes are repeated.
     """
     inner = plain(model)
-    given = _zeros(whole_number("batch_size", batch_size, 1), shape)
+    given = _zeros(whole_number("batch_size", batch_size, 1, 10**6), shape)
     check_pixels(inner, given)
     images = batch_of(given, slice(None), inner)
-    min_seconds = number("min_seconds", min_seconds)
+    min_seconds = number("min_seconds", min_seconds, 0, 3600)
     timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
     with evaluating(inner):
+        try:
+            model(images[:1])
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ValueError(f"model cannot take images of shape {tuple(shape)}: {error}") from error
         return timer.blocked_autorange(min_run_time=min_seconds).median / batch_size
 
 
+@checked
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: bool = False) -> float:
     """Share of images classified correctly, in percent; the model computes in evaluation mode, and is as before in the end.
@@ -193,9 +201,8 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
     True
     """
     inner = plain(model)
-    if not isinstance(images, Images) or not len(images):
-        got = "none" if isinstance(images, Images) else type(images).__name__
-        raise ValueError(f"images must be modlib.Images, one or more; got {got}")
+    if not len(images):
+        raise ValueError("images must be modlib.Images, one or more; got none")
     x, batch_size = as_inputs(images.x), whole_number("batch_size", batch_size, 1)
     check_pixels(inner, x)
     right = 0

@@ -1,13 +1,13 @@
 """From images and a model to a modularity curve; repeats, mean and spread; grids over N and k."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from modlib._checks import whole_number
+from modlib._checks import check_seed, checked, whole_number
 from modlib._tensors import plain
 from modlib.data import Images
 from modlib.graph import DynamicGraph, dynamic_graph, iter_graphs
@@ -16,6 +16,7 @@ from modlib.models.inputs import as_inputs, samples
 from modlib.modularity import check_labels, modularity
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Curve:
     """Modularity of every layer.
@@ -35,11 +36,12 @@ class Curve:
     n: int
 
     def __post_init__(self):
-        if not len(self.layers) == len(self.q) == len(self.per_class):
-            lengths = f"{len(self.layers)}, {len(self.q)} and {len(self.per_class)}"
-            raise ValueError(f"layers, q and per_class must have one entry a layer; got {lengths}")
+        shapes = f"{len(self.layers)}, {self.q.shape} and {self.per_class.shape}"
+        if self.q.shape != (len(self.layers),) or self.per_class.ndim != 2 or len(self.per_class) != len(self.layers):
+            raise ValueError(f"layers, q (L,) and per_class (L, C) must have one entry a layer; got {shapes}")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class CurveDraws:
     """Modularity of every layer in several draws of samples.
@@ -71,6 +73,7 @@ class CurveDraws:
         return self.q.std(0, ddof=1)
 
 
+@checked
 def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] | None = None, **options) -> Curve:
     """The modularity of a network's layers on labelled images: images -> features -> graphs -> Q.
 
@@ -99,12 +102,14 @@ def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] |
     return curve_of(dynamic_graph(model, x, k, layers, **options), y)
 
 
+@checked
 def curve_of(graph: DynamicGraph, y) -> Curve:
     """The modularity curve of a dynamic graph under labels (N,)."""
     per_class = modularity(graph, y, per_class=True)
     return Curve(graph.layers, per_class.sum(1), per_class, graph.graphs[0].k, graph.graphs[0].n)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class CurveGrid:
     """Modularity of every layer for several numbers of samples and of neighbours, in several draws.
@@ -121,11 +126,19 @@ class CurveGrid:
     k: tuple[int, ...]
     per_class: np.ndarray
 
+    def __post_init__(self):
+        shape = (len(self.n), len(self.k), len(self.layers))
+        if self.per_class.ndim != 5 or self.per_class[:, :, 0, :, 0].shape != shape:
+            raise ValueError(
+                f"per_class must be (n, k, draws, layers, C) for n, k and layers of {shape}; got {self.per_class.shape}"
+            )
+
     @property
     def q(self) -> np.ndarray:
         """(len(n), len(k), draws, L) modularity."""
         return self.per_class.sum(-1)
 
+    @checked
     def draws(self, n: int, k: int) -> CurveDraws:
         """The draws at one of the settings.
 
@@ -138,6 +151,7 @@ class CurveGrid:
         return CurveDraws(self.layers, self.q[self.n.index(n), self.k.index(k)], k, n)
 
 
+@checked
 def repeat_curves(
     model: nn.Module, images: Images, n: int = 500, k: int = 3, draws: int = 5, seed: int | None = None, **options
 ) -> CurveDraws:
@@ -154,12 +168,12 @@ def repeat_curves(
     >>> draws.q.shape, draws.mean.shape
     ((3, 10), (10,))
     """
-    _check_pool(images)
     draws = whole_number("draws", draws, 2, of="(a spread needs two)")
     n = whole_number("n", n, 2, len(images) // draws, f"for {draws} draws without overlap from {len(images)} images")
     return curve_grid(model, images, [n], [k], draws, seed, **options).draws(n, k)
 
 
+@checked
 def curve_grid(
     model: nn.Module,
     images: Images,
@@ -186,12 +200,11 @@ def curve_grid(
     >>> curve_grid(modlib.load_model("resnet20"), images, n=[50, 100], k=[1, 3, 9], draws=2).q.shape
     (2, 3, 2, 10)
     """
-    _check_pool(images)
     for name, values in (("n", n), ("k", k)):
-        if not isinstance(values, Iterable) or not len(values):
+        if not len(values):
             raise ValueError(f"{name} must be a list of one number or more; got {name}={values!r}")
-    draws = whole_number("draws", draws, 1)
-    seed = seed if seed is None else whole_number("seed", seed, 0)
+    draws = whole_number("draws", draws, 1, 10_000)
+    seed = seed if seed is None else check_seed(seed)
     n = tuple(whole_number("n", each, 2, len(images), f"for {len(images)} images") for each in n)
     k = tuple(check_k(each, min(n), "n") for each in k)
     known = check_labels(images.y, len(images))
@@ -210,11 +223,6 @@ def curve_grid(
                     row[: y.max() + 1] = modularity(graph.nearest(each), y, per_class=True)  # a draw may lack the last classes
     per_class = np.stack(columns, 2).reshape(len(n), draws, len(k), len(layers), classes).swapaxes(1, 2)
     return CurveGrid(tuple(layers), n, k, per_class)
-
-
-def _check_pool(images: Images) -> None:
-    if not isinstance(images, Images):
-        raise ValueError(f"images must be modlib.Images, of which samples are drawn; got {type(images).__name__}")
 
 
 def _draw(total: int, n: int, draws: int, seed: int | None) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from modlib._checks import size_in_bytes, unknown, whole_number
+from modlib._checks import checked, one_of, size_in_bytes, unknown, whole_number
 from modlib._tensors import evaluating, exactly, place, plain
 from modlib.models import chosen_layers
 from modlib.models.inputs import Inputs, as_inputs, batch_of, call, check_pixels, describe, parts, samples
@@ -24,6 +24,7 @@ class _Enough(BaseException):
     """Ends a forward pass behind the last layer that is asked for; no ``except Exception`` of a network holds it up."""
 
 
+@checked
 def iter_features(
     model: nn.Module,
     x,
@@ -82,11 +83,18 @@ def iter_features(
     [('layer3.2', (50, 4096))]
     """
     model, x = plain(model), as_inputs(x)
-    if storage not in STORAGE:
-        raise unknown("storage", storage, STORAGE)
-    stored, batch_size = STORAGE[storage], whole_number("batch_size", batch_size, 1)
-    n, names = samples(x), _known(model, x, layers)
-    device, _ = place(model, next(iter(parts(x).values())).device)
+    stored, batch_size = STORAGE[one_of("storage", storage, STORAGE)], whole_number("batch_size", batch_size, 1)
+    names, memory = _known(model, x, layers), memory if memory is None else size_in_bytes(memory)
+    how = {"output": output, "reduce": reduce}
+    return _stream(model, x, names, layers is None, batch_size, memory, spool, stored, how, forward, progress)
+
+
+def _stream(
+    model: nn.Module, x: Inputs, names: list[str], by_default: bool, batch_size: int, memory: int | None, spool: bool,
+    stored: torch.dtype, how: dict, forward: Callable | None, progress: bool,
+) -> Iterator[tuple[str, torch.Tensor]]:  # fmt: skip
+    """The features, once the arguments of :func:`iter_features` are known to be right."""
+    n, (device, _) = samples(x), place(model, next(iter(parts(x).values())).device)
     matrices: dict[str, torch.Tensor] = {}  # the features of this pass; the hooks write into them, without a copy between
     shapes: dict[str, tuple[int, int]] = {}  # of the features of this batch
 
@@ -94,7 +102,7 @@ def iter_features(
         def hook(module, inputs, given):
             if name in shapes:
                 raise Untappable(f"layer {name!r} runs several times in one pass; tap modules that run once")
-            features = as_rows(given, name, module, output, reduce)
+            features = as_rows(given, name, module, **how)
             shapes[name] = tuple(features.shape)
             if name in matrices and len(features) == len(matrices[name][rows]):
                 matrices[name][rows] = _in_range(features) if stored == torch.float16 else features
@@ -107,15 +115,16 @@ def iter_features(
         shapes.clear()
         _run(model, x, rows, {name: hook_for(name, rows) for name in tapped}, forward)
         count = len(range(n)[rows])
-        for name in tapped if layers is not None or matrices or not shapes else shapes:  # of the default layers, those that run
+        for name in tapped if not by_default or matrices or not shapes else shapes:  # of the default layers, those that run
             if name not in shapes or shapes[name][0] != count:
-                why = f"its first axis is {shapes[name][0]}" if name in shapes else "it does not run, or where no hook sees it"
+                made = f"its first axis, after output and reduce, is {shapes[name][0]}" if name in shapes else ""
+                why = made or "it does not run, or where no hook sees it"
                 raise Untappable(f"layer {name!r} gives no features for a batch of {count} images in a forward pass: {why}")
 
     ends = False
     with evaluating(model):
         singly = _first(model, x, n, batch_size, lambda rows: run(names, rows))
-        names = names if layers is not None else [*shapes]  # in the order in which they run
+        names = [*shapes] if by_default else names  # in the order in which they run
         widths = {name: shapes[name][1] for name in names}
         others = {module for key, module in model.named_modules() if key not in names}
         # A pass that ends early leaves modules that have begun: where somebody else's hooks wait for their end, it does not.
@@ -142,9 +151,13 @@ def _run(model: nn.Module, x: Inputs, rows: slice, hooks: dict[str, Callable], f
     handles = [tapped_module(model, name).register_forward_hook(hook) for name, hook in hooks.items()]
     try:
         with exactly(place(model)[0]):
-            (forward or call)(model, batch)
+            (call if forward is None else forward)(model, batch)
     except _Enough:
         pass
+    except Exception as error:
+        if forward is None or isinstance(error, Untappable):
+            raise
+        raise Untappable(f"forward cannot run the model on a batch: {error}") from error
     finally:
         for handle in handles:
             handle.remove()

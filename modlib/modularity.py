@@ -2,9 +2,8 @@
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from modlib._checks import number, whole_number
+from modlib._checks import as_array, check_seed, checked, number
 from modlib.graph import DynamicGraph, KnnGraph
 
 IDS = 10_000  # labels from here on (and from N on) are names of classes, not numbers: they are numbered in their order
@@ -12,6 +11,7 @@ IDS = 10_000  # labels from here on (and from N on) are names of classes, not nu
 NO_EDGES = "graph has no edges: no similarity between any two samples is positive, so Q is undefined"
 
 
+@checked
 def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     """How much heavier the edges inside the classes are than chance would have them.
 
@@ -60,6 +60,7 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     return terms if per_class else float(terms.sum())
 
 
+@checked
 def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
     """Communities that the graph has by itself, without labels: those that the Louvain method finds.
 
@@ -85,9 +86,9 @@ def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
 
     if isinstance(graph, DynamicGraph):
         return np.array([communities(snapshot, resolution=resolution, seed=seed) for snapshot in graph.graphs])
-    if number("resolution", resolution) <= 0:
-        raise ValueError(f"resolution must be above 0; got {resolution}")
-    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    if number("resolution", resolution) == 0:
+        raise ValueError("resolution must be above 0; got resolution=0")
+    seed = check_seed(seed)
     source, target, weight, n = edges(graph)
     if not weight.sum() > 0:
         raise ValueError(NO_EDGES)
@@ -102,7 +103,7 @@ def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
 
 def check_labels(labels, n: int) -> np.ndarray:
     """``labels`` as int64 (n,), or a ValueError that says what is wrong with them."""
-    y = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
+    y = as_array(labels)
     if y.shape != (n,):
         raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
     if n == 0:
@@ -127,7 +128,7 @@ def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 
         graph = networkx.to_scipy_sparse_array(graph, dtype=float)  # parallel edges add up
     try:
-        a = sp.coo_array(graph, dtype=np.float64)
+        a = sp.coo_array(graph if sp.issparse(graph) else as_array(graph), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {type(graph).__name__}") from None
     if a.ndim != 2 or a.shape[0] != a.shape[1]:

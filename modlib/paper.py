@@ -2,7 +2,7 @@
 
 import json
 
-from modlib._checks import unknown
+from modlib._checks import checked, one_of
 from modlib.data import ASSETS
 
 K = 3  # Section 4
@@ -10,11 +10,13 @@ DATASETS = ("cifar10", "cifar100", "tinyimagenet50")  # harder and harder
 OURS = {"imagenet50": "tinyimagenet50"}  # the paper's 50 classes of ImageNet are not public: ours are others
 
 
+@checked
 def paper_n(dataset: str) -> int:
     """The number of images in a graph of Section 4."""
     return 1000 if dataset == "cifar100" else 500
 
 
+@checked
 def paper_values(figure: str) -> dict:
     """What the paper's figures show, read off their vector paths: ``"fig1"``, ``"fig4"``, ``"fig6a"``, ...
 
@@ -25,17 +27,14 @@ def paper_values(figure: str) -> dict:
     """
     figures = json.loads((ASSETS / "paper-curves.json").read_text())
     known = [name for name in figures if name != "about"]
-    if figure not in known:
-        raise unknown("figure", figure, known)
-    return figures[figure]
+    return figures[one_of("figure", figure, known)]
 
 
+@checked
 def figure_name(figure: str) -> str:
     r"""As the paper calls it.
 
     >>> figure_name("fig7b_k") == "Fig.\N{NO-BREAK SPACE}7b"
     True
     """
-    if not isinstance(figure, str):
-        raise ValueError(f"figure must be a name such as 'fig4'; got {figure!r:.80}")
     return figure.split("_")[0].replace("fig", "Fig.\N{NO-BREAK SPACE}").replace("table", "Table\N{NO-BREAK SPACE}")

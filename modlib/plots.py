@@ -1,7 +1,7 @@
 """Pictures with matplotlib: curves, embeddings of layers, dynamic graphs."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy.sparse import triu
 
-from modlib._checks import unknown
+from modlib._checks import array, as_array, checked, number, one_of, shown, whole_number
 from modlib._tensors import as_tensor
+from modlib.curves import Curve, CurveDraws
 from modlib.graph import DynamicGraph
 from modlib.modularity import modularity
 
@@ -27,6 +28,7 @@ CLASS_COLORS = (
 )  # fmt: skip
 
 
+@checked
 def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -> Axes:
     """Modularity over layers.
 
@@ -38,9 +40,9 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
         ax: where to draw; by default a new figure.
     """
     curves = curves if isinstance(curves, Mapping) else {"": curves}
-    for each in curves.values():
-        if not hasattr(each, "q"):
-            raise ValueError(f"curves must be modlib.Curve or CurveDraws, one or by label; got {type(each).__name__}")
+    if not curves or not all(isinstance(each, (Curve, CurveDraws)) for each in curves.values()):
+        raise ValueError(f"curves must be modlib.Curve or CurveDraws, one or by label; got {shown(curves)}")
+    paper = paper if paper is None else array("paper", paper, 1, "(L,) modularities")
     ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
     for label, curve in curves.items():
         q = curve.mean if hasattr(curve, "mean") else curve.q
@@ -57,6 +59,7 @@ def plot_curve(curves, *, paper=None, title: str = "", ax: Axes | None = None) -
     return ax
 
 
+@checked
 def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray | None = None) -> np.ndarray:
     """Positions of samples in the plane by the cosine similarity of their features.
 
@@ -72,11 +75,17 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
     Raises:
         ValueError: for features that are not finite, of fewer than four samples, all the same, or zero in a row.
     """
-    x = as_tensor(features, "features").cpu().numpy()
-    if x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
+    one_of("layout method", method, ("tsne", "umap"))
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    x = as_array(as_tensor(features, "features"))
+    if x.dtype.kind not in "biuf" or x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
         raise ValueError(f"features must be a matrix (N, M) of finite numbers of at least four samples; got shape {x.shape}")
     if (x == x[0]).all() or not x.any(1).all():
         raise ValueError("features must not be the same for all samples (a collapsed layer), nor all zeros for one (a dead sample)")
+    if start is not None:
+        start = array("start", start, 2, "(N, 2) positions").astype(float)
+        if start.shape != (len(x), 2) or not start.std(0).all():
+            raise ValueError(f"start must be {(len(x), 2)}, a place for each sample and not one for all; got shape {start.shape}")
     threads = torch.get_num_threads()
     try:
         return _embedded(x, method, seed, start)
@@ -94,20 +103,19 @@ def _embedded(x: np.ndarray, method: str, seed: int, start: np.ndarray | None) -
         pull = 12 if start is None else 1  # early exaggeration (12 is the default) would first tear up a given start
         reach = min(30, (len(x) - 1) / 3)  # perplexity (30 is the default): three times as many neighbours are searched
         return TSNE(perplexity=reach, metric="cosine", init=init, random_state=seed, early_exaggeration=pull).fit_transform(x)
-    if method == "umap":
-        try:
-            from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
-        except ModuleNotFoundError:
-            raise ImportError("layout method 'umap' needs umap-learn: pip install umap-learn") from None
+    try:
+        from umap import UMAP  # compiles for seconds on import: only those who ask for it wait
+    except ModuleNotFoundError:
+        raise ImportError("layout method 'umap' needs umap-learn: pip install umap-learn") from None
 
-        init = "spectral" if start is None else 5 * start
-        with warnings.catch_warnings():  # with a seed UMAP runs on one thread, and says so
-            warnings.filterwarnings("ignore", message="n_jobs value")
-            return UMAP(metric="cosine", init=init, random_state=seed).fit_transform(x)
-    raise unknown("layout method", method, ["tsne", "umap"])
+    init = "spectral" if start is None else 5 * start
+    with warnings.catch_warnings():  # with a seed UMAP runs on one thread, and says so
+        warnings.filterwarnings("ignore", message="n_jobs value")
+        return UMAP(metric="cosine", init=init, random_state=seed).fit_transform(x)
 
 
-def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figure:
+@checked
+def plot_layouts(positions: dict, labels, classes: Sequence[str], *, columns: int = 5) -> Figure:
     """Scatter plots side by side, coloured by class.
 
     Args:
@@ -116,7 +124,11 @@ def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figur
         classes: name of each class.
         columns: plots in a row.
     """
-    labels = np.asarray(labels)
+    labels = _classes_of(labels, classes)
+    positions = {str(title): array("positions", xy, 2, "title -> (N, 2)") for title, xy in positions.items()}
+    if not positions or any(xy.shape != (len(labels), 2) for xy in positions.values()):
+        shapes = [xy.shape for xy in positions.values()]
+        raise ValueError(f"positions must be {(len(labels), 2)} for as many labels, one layout or more; got shapes {shapes}")
     figure, axes = panels(len(positions), columns, 1.4, 1.5)
     for ax, (title, xy) in zip(axes, positions.items(), strict=False):
         for c, name in enumerate(classes):
@@ -127,7 +139,8 @@ def plot_layouts(positions: dict, labels, classes, *, columns: int = 5) -> Figur
     return figure
 
 
-def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> Figure:
+@checked
+def plot_dynamic_graph(graph: DynamicGraph, labels, classes: Sequence[str], *, layers: Sequence[str] | None = None) -> Figure:
     """Snapshots of a small dynamic graph, nodes around a circle, class by class.
 
     Dark lines are edges that the snapshot drawn before has too, light ones are new; the width is the edge's weight.
@@ -138,9 +151,14 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
         classes: name of each class.
         layers: names of the snapshots to draw; by default all.
     """
-    layers = list(layers or graph.layers)
+    layers = list(graph.layers if layers is None else layers)
+    for name in layers:
+        one_of("name in layers", name, graph.layers)
+    if not layers:
+        raise ValueError("layers must name one layer or more; got none")
     columns = min(len(layers), 2 if len(layers) <= 4 else 4)
-    labels = np.asarray(labels)
+    labels = _classes_of(labels, classes)
+    modularity(graph.graphs[0], labels)  # its sentences for labels that do not fit
     angle = np.empty(len(labels))
     angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
     xy = np.column_stack([np.cos(angle), np.sin(angle)])
@@ -164,6 +182,7 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes, *, layers=None) -> 
     return figure
 
 
+@checked
 def panels(count: int, columns: int = 3, width: float = 2.4, height: float = 2.2, **options) -> tuple[Figure, np.ndarray]:
     """A figure of ``count`` panels of width x height inches, with room for a legend below.
 
@@ -179,7 +198,8 @@ def panels(count: int, columns: int = 3, width: float = 2.4, height: float = 2.2
     (5, 5)
     >>> plt.close(figure)
     """
-    columns = min(columns, count)
+    count, columns = whole_number("count", count, 1, 1000), min(whole_number("columns", columns, 1), count)
+    width, height = number("width", width, 0.1, 100), number("height", height, 0.1, 100)
     rows = -(-count // columns)
     size = (width * columns, height * rows + 0.5)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
@@ -200,6 +220,15 @@ def legend_below(figure: Figure, ax: Axes, **options) -> None:
     """One legend for all panels, below them, of what one of the axes shows."""
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", frameon=False, **{"fontsize": 8, "ncols": 5} | options)
+
+
+def _classes_of(labels, classes: Sequence[str]) -> np.ndarray:
+    """Labels (N,), each of which is the place of a name."""
+    labels = array("labels", labels, 1, "(N,), one a sample", "iu")
+    if not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
+        span = f"{labels.min()} to {labels.max()}" if len(labels) else "none"
+        raise ValueError(f"labels must lie in 0..{len(classes) - 1}, the places of the {len(classes)} classes; got {span}")
+    return labels
 
 
 def _color(c: int) -> str:

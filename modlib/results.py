@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 import warnings
@@ -17,10 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modlib._checks import as_path, labelled_arrays, unknown
+from modlib._checks import as_array, as_path, checked, listed, one_of, shown, unknown
 from modlib._moved import forward
+from modlib._tensors import device_name, usable
 from modlib.curves import CurveDraws
 from modlib.data import ASSETS, write_atomically
+from modlib.data.files import as_json, check_json, labelled_arrays
 from modlib.paper import K, paper_n
 
 FOLDER = ASSETS / "results"
@@ -29,6 +30,7 @@ EVIDENCE = ("date", "command", "device", "python", "torch", "modlib")  # what ev
 __getattr__ = forward(__name__)  # what older versions had here
 
 
+@checked
 @dataclass(frozen=True)
 class Result:
     """One recorded measurement.
@@ -48,6 +50,11 @@ class Result:
     evidence: dict
     format: int = FORMAT
 
+    def __post_init__(self):
+        labelled_arrays(self.coords, self.values)
+        check_json("settings", self.settings), check_json("evidence", self.evidence)
+
+    @checked
     def __getitem__(self, name: str) -> np.ndarray:
         """The array of a value.
 
@@ -73,7 +80,7 @@ class Result:
         if others := [dim for dim in labels if dim not in dims]:
             raise unknown(f"dimension of {name!r}", others[0], dims)
         for axis, dim in reversed([(axis, dim) for axis, dim in enumerate(dims) if dim in labels]):
-            wanted, known = labels[dim], self.coords[dim]
+            wanted, known = as_json(labels[dim]), self.coords[dim]
             many = isinstance(wanted, (list, tuple))
             for label in wanted if many else [wanted]:
                 if label not in known:
@@ -81,6 +88,7 @@ class Result:
             array = array.take([known.index(label) for label in wanted] if many else known.index(wanted), axis)
         return array
 
+    @checked
     def curve(self, n: int | None = None, k: int = K, at: str = "conv") -> CurveDraws:
         """The draws of one curve of a record of curves.
 
@@ -93,11 +101,11 @@ class Result:
         >>> record.curve().q.shape
         (5, 10)
         """
-        if at not in ("conv", "relu"):
-            raise unknown("reading of a layer (at)", at, ["conv", "relu"])
-        n, layers = n or paper_n(self.settings["dataset"]), self.coords[at]
+        one_of("reading of a layer (at)", at, ("conv", "relu"))
+        n, layers = n if n is not None else paper_n(self.settings["dataset"]), self.coords[at]
         return CurveDraws(tuple(layers), self.at("q", n=n, k=k, layer=layers), k, n)
 
+    @checked
     def table(self, name: str) -> pd.DataFrame:
         """A tidy table of one value: a column for each setting and dimension, a row for each number."""
         numbers = self[name].ravel()
@@ -109,6 +117,7 @@ class Result:
         return frame.assign(**settings)
 
 
+@checked
 def measurement(experiment: str, settings: dict, coords: dict, values: dict, device="cpu", **evidence) -> Result:
     """A Result of numbers just measured, with the evidence that the running program can give of itself.
 
@@ -123,24 +132,22 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
     >>> measurement("curve", {"k": 3}, {"layer": ["a", "b"]}, {"q": (["layer"], [0.1, 0.4])}).table("q")["q"].tolist()
     [0.1, 0.4]
     """
-    if not all(isinstance(each, dict) for each in (settings, coords, values)):
-        raise ValueError("settings, coords and values must be dicts, such as {'k': 3}, {'layer': ['a']}, {'q': (['layer'], [0.1])}")
-    coords = _plain({name: list(labels) for name, labels in coords.items()})
+    coords = as_json({name: listed(f"coords[{name!r}]", labels, "labels", object) for name, labels in coords.items()})
     stored = {}
-    for name, (dims, data) in values.items():
-        array = np.asarray(data)
-        stored[name] = {"dims": list(dims), "data": (array.astype(float).round(6) if array.dtype.kind == "f" else array).tolist()}
-    labelled_arrays(coords, stored)
-    now, where = datetime.now(UTC).isoformat(timespec="seconds"), _device_name(torch.device(device))
+    for name, pair in values.items():
+        dims, data = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (None, None)
+        found = as_array(data)
+        data = (found.astype(float).round(6) if found.dtype.kind == "f" else found).tolist()
+        stored[name] = {"dims": listed(f"the first of values[{name!r}]", dims, "dimensions"), "data": data}
+    now, where = datetime.now(UTC).isoformat(timespec="seconds"), device_name(usable(device))
     made = {"date": now, "command": _command(), "device": where, "threads": torch.get_num_threads()}
     made |= {"python": platform.python_version(), "torch": torch.__version__, "modlib": _version()}
-    return Result(experiment, _plain(settings), coords, stored, _plain({**made, **evidence}))
+    return Result(experiment, as_json(settings), coords, stored, as_json({**made, **evidence}))
 
 
+@checked
 def write_result(result: Result, path: str | Path) -> Path:
     """Write a result as JSON, one coordinate or value a line, all or nothing."""
-    if not isinstance(result, Result):
-        raise ValueError(f"result must be a Result; got {type(result).__name__}")
     fields = [f"{json.dumps(name)}: {_lines(content)}" for name, content in asdict(result).items()]
     path = as_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,14 +180,10 @@ def read_result(path: str | Path) -> Result:
         raise ValueError(f"{wrong}: it lacks {', '.join(missing)}. Measure it again")
     if type(content["format"]) is not int or content["format"] != FORMAT:
         raise ValueError(f"{path} has format {content['format']}; this modlib reads {FORMAT}. Measure again or change modlib")
-    for field, kind in {"experiment": str, "settings": dict, "coords": dict, "values": dict}.items():
-        if not isinstance(content[field], kind):
-            raise ValueError(f"{wrong}: its {field} must be a {kind.__name__}. Measure it again")
     try:
-        labelled_arrays(content["coords"], content["values"])
+        return Result(**{field: content[field] for field in Result.__dataclass_fields__})
     except ValueError as error:
         raise ValueError(f"{wrong}: {error}. Measure it again") from None
-    return Result(**{field: content[field] for field in Result.__dataclass_fields__})
 
 
 class Records:
@@ -195,7 +198,12 @@ class Records:
     """
 
     def __init__(self, results: Iterable[Result] = ()):
-        self.results = tuple(results)
+        held = []
+        for each in results if isinstance(results, Iterable) else [results]:
+            if not isinstance(each, Result):
+                raise ValueError(f"results must be modlib.results.Result, one after another; got {shown(each)}")
+            held.append(each)
+        self.results = tuple(held)
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":
@@ -220,17 +228,20 @@ class Records:
     def __len__(self) -> int:
         return len(self.results)
 
+    @checked
     def find(self, experiment: str | None = None, **settings) -> list[Result]:
         """Those of an experiment whose settings are as given; an empty list if it was not measured."""
         of = [r for r in self.results if experiment in (None, r.experiment)]
-        return [r for r in of if all(r.settings.get(key) == value for key, value in _plain(settings).items())]
+        return [r for r in of if all(r.settings.get(key) == value for key, value in as_json(settings).items())]
 
+    @checked
     def best(self, experiment: str, model: str, dataset: str, **settings) -> Result | None:
         """The record of a network to set beside the paper's: of our training, by its recipe if there is one, and longest."""
         found = self.find(experiment, model=model, dataset=dataset, **settings)
         found = [r for r in found if r.settings.get("scale", "full") == "full" and "stages" not in r.settings]  # no trial, whole
         return max(found, key=lambda r: (r.settings.get("weights", "trained") == "trained", _telling(r)), default=None)
 
+    @checked
     def table(self, value: str, experiment: str | None = None, **settings) -> pd.DataFrame:
         """One value of every matching result as a tidy table: settings and dimensions as columns."""
         tables = [r.table(value) for r in self.find(experiment, **settings) if value in r.values]
@@ -256,12 +267,18 @@ def find_results(experiment: str | None = None, folder: str | Path | None = None
     >>> [result.settings["model"] for result in find_results("training", model="resnet20")]
     ['resnet20']
     """
-    return Records.read(FOLDER if folder is None else folder).find(experiment, **settings)
+    return _records(folder).find(experiment, **settings)
 
 
 def results_table(value: str, experiment: str | None = None, folder: str | Path | None = None, **settings) -> pd.DataFrame:
     """One value of every matching recorded result as a tidy table: settings and dimensions as columns."""
-    return Records.read(FOLDER if folder is None else folder).table(value, experiment, **settings)
+    return _records(folder).table(value, experiment, **settings)
+
+
+def _records(folder: str | Path | None) -> Records:
+    if folder is not None and not as_path("folder", folder).is_dir():
+        raise ValueError(f"folder must hold recorded results; there is none at {str(folder)!r}")
+    return Records.read(FOLDER if folder is None else folder)
 
 
 def _lines(content) -> str:
@@ -270,27 +287,10 @@ def _lines(content) -> str:
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()) + "\n}"
 
 
-def _plain(value):
-    """The same in what JSON knows: lists and numbers of Python."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
-
-
 def _command() -> str:
     """The command line; of paths only the names, because the folders are this machine's own."""
     program, *arguments = [os.path.basename(word) if os.path.isabs(word) else word for word in sys.argv]
     return shlex.join([*(["python", "-m", "modlib"] if program == "__main__.py" else [program]), *arguments])
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"(?m)^model name\s*:\s*(.*?)\s*$", info.read_text() if info.exists() else "")
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _version() -> str:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from itertools import combinations
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.stats import permutation_test, rankdata, zscore
 
-from modlib._checks import whole_number
+from modlib._checks import as_array, check_seed, number, shown, symmetric, whole_number
 from modlib.graph import DynamicGraph, KnnGraph
 from modlib.modularity import check_labels, edges, modularity
 
+MOST = 10**8  # permutations or subsets
 CHUNK = 2**22  # numbers held at a time: bounds the memory, does not change the result
 
 
@@ -45,9 +45,9 @@ def null_model(graph, labels, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     total, classes = weight.sum(), labels.max() + 1
     strength = (np.bincount(source, weight, n) + np.bincount(target, weight, n)) / 2
 
-    rng = np.random.default_rng(whole_number("seed", seed, 0))
+    rng = np.random.default_rng(check_seed(seed))
     parts = []
-    for rows in _chunks(whole_number("repeats", repeats, 1), len(source) + n):
+    for rows in _chunks(whole_number("repeats", repeats, 1, MOST), len(source) + n):
         permuted = rng.permuted(np.tile(labels, (rows, 1)), axis=1)
         within = (permuted[:, source] == permuted[:, target]) @ weight / total
         cell = permuted + classes * np.arange(rows)[:, None]
@@ -102,7 +102,9 @@ def null_moments(graph, labels) -> tuple[float, float] | tuple[np.ndarray, np.nd
     return float((1 - one_label) * trace), float(np.sqrt(max(0, variance)))
 
 
-def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int = 200, seed: int = 0) -> np.ndarray:
+def subsamples(
+    graph: KnnGraph | DynamicGraph, labels, k: int = 3, size: int | None = None, repeats: int = 200, seed: int = 0
+) -> np.ndarray:
     """Q of the k-NN graphs of random subsets of the samples, drawn without replacement.
 
     No similarity is computed again: within a subset, the k nearest neighbours of a sample are the first k members in
@@ -140,9 +142,9 @@ def subsamples(graph, labels, k: int = 3, size: int | None = None, repeats: int 
     of_class = np.eye(labels.max() + 1)[labels]
     same = labels[graph.neighbors] == labels[:, None]
     sums = np.column_stack([same.ravel(), of_class[graph.neighbors.ravel()]])  # of an edge: inside?, class it ends in
-    rng = np.random.default_rng(whole_number("seed", seed, 0))
+    rng = np.random.default_rng(check_seed(seed))
     parts = []
-    for rows in _chunks(whole_number("repeats", repeats, 1), graph.neighbors.size):
+    for rows in _chunks(whole_number("repeats", repeats, 1, MOST), graph.neighbors.size):
         member = rng.permuted(np.tile(np.arange(n) < size, (rows, 1)), axis=1)
         found = member[:, graph.neighbors]
         place = found.cumsum(2, dtype=np.int32)
@@ -182,7 +184,7 @@ def confidence_interval(graph, labels, k: int = 3, level: float = 0.95, repeats:
     >>> bool(low < modularity(graph.nearest(3), images.y)[0] < high)
     True
     """
-    if not (isinstance(level, Real) and 0 < level < 1):
+    if not 0 < number("level", level) < 1:
         raise ValueError(f"level must be a share between 0 and 1; got level={level!r}")
     q = subsamples(graph, labels, k, None, repeats, seed)
     whole = np.expand_dims(modularity(graph.nearest(k), labels), -1)
@@ -228,10 +230,10 @@ def mantel(a, b, given=None, *, count: int = 9999, seed: int = 0) -> Outcome:
     >>> mantel(depth, depth**2).statistic, mantel(depth, -depth).p
     (1.0, 1.0)
     """
-    matrices = [np.asarray(m, float) for m in (a, b, *([] if given is None else [given]))]
-    for m in matrices:
-        if m.shape != matrices[0].shape or m.ndim != 2 or len(m) < 3 or not np.allclose(m, m.T):
-            raise ValueError(f"a, b and given must be symmetric and over the same layers, at least 3; got {m.shape}")
+    matrices = [symmetric("a", a), symmetric("b", b), *([] if given is None else [symmetric("given", given)])]
+    count, seed = whole_number("count", count, 1, MOST), check_seed(seed)
+    if len(matrices[0]) < 3 or len({len(m) for m in matrices}) > 1:
+        raise ValueError(f"a, b and given must be over the same layers, at least 3; got {[len(m) for m in matrices]}")
     size, upper = len(matrices[0]), np.triu_indices_from(matrices[0], 1)
     if any(np.ptp(m[upper]) == 0 for m in matrices):
         raise ValueError("a, b and given must not be constant off the diagonal: equal ranks have no correlation")
@@ -270,10 +272,10 @@ def blocks(difference, stage) -> Outcome:
     >>> round(found.statistic, 2), round(found.p, 3), found.count
     (0.4, 0.036, 28)
     """
-    difference, stage = np.asarray(difference, float), np.asarray(stage)
-    size = len(difference)
-    if difference.shape != (size, size) or stage.shape != (size,) or (np.diff(stage) < 0).any():
-        raise ValueError(f"stage must give each of the {size} layers a number that does not fall; got {stage.tolist()}")
+    difference = symmetric("difference", difference)
+    size, stage = len(difference), as_array(stage)
+    if stage.dtype.kind not in "iu" or stage.shape != (size,) or (np.diff(stage) < 0).any():
+        raise ValueError(f"stage must give each of the {size} layers a number that does not fall; got {shown(stage.tolist())}")
     cuts = np.flatnonzero(np.diff(stage)) + 1
     whole_number("borders", len(cuts), 1, size - 2, "between stages")
 

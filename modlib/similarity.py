@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from modlib._checks import size_in_bytes, whole_number
+from modlib._checks import array, checked, shown, size_in_bytes, whole_number
 from modlib._tensors import as_tensor, full_precision
 from modlib.features import iter_features, layers_of
 from modlib.graph import DynamicGraph
@@ -37,13 +37,15 @@ def modularity_difference(q, other=None) -> np.ndarray:
            [0.2, 0. , 0.5],
            [0.7, 0.5, 0. ]])
     """
-    rows = [np.asarray(each, np.float64) for each in (q, q if other is None else other)]
-    for name, row in zip(("q", "other"), rows, strict=True):
-        if row.ndim != 1 or not np.isfinite(row).all():
-            raise ValueError(f"{name} must be (L,) finite modularities; got shape {row.shape}. Of draws, take their mean")
+    rows = []
+    for name, each in {"q": q, "other": q if other is None else other}.items():
+        rows.append(array(name, each, 1, "(L,) modularities (of draws, their mean)").astype(float))
+        if not len(rows[-1]):
+            raise ValueError(f"{name} must hold the modularity of a layer or more; got none")
     return np.abs(np.subtract.outer(*rows))
 
 
+@checked
 def shared_edges(graph: DynamicGraph, y=None, other: DynamicGraph | None = None) -> np.ndarray:
     """How many directed edges every two snapshots have in common.
 
@@ -61,9 +63,6 @@ def shared_edges(graph: DynamicGraph, y=None, other: DynamicGraph | None = None)
     >>> shared_edges(two).tolist(), shared_edges(two, [0, 0, 1, 1])[0, 0].item()
     ([[4, 0], [0, 4]], 4)
     """
-    for name, each in {"graph": graph, "other": graph if other is None else other}.items():
-        if not isinstance(each, DynamicGraph):
-            raise ValueError(f"{name} must be a DynamicGraph; got {type(each).__name__}")
     snapshots = graph.graphs + (() if other is None else other.graphs)
     if len({snapshot.n for snapshot in snapshots}) > 1:
         raise ValueError(f"other must be of the same images; got N={other[0].n} beside N={graph[0].n}")
@@ -82,6 +81,7 @@ def shared_edges(graph: DynamicGraph, y=None, other: DynamicGraph | None = None)
     return (has[:first] @ has[0 if other is None else first :].T).toarray()
 
 
+@checked
 def linear_cka(
     model: nn.Module,
     x,
@@ -129,7 +129,7 @@ def linear_cka(
     >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
     (10, 10)
     """
-    if options.get("storage", "float32") != "float32":
+    if shown(options.get("storage", "float32")) != "'float32'":
         raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
     x = as_inputs(x)
     tapped = [(model, layers_of(model, x, layers, **options))]
@@ -159,6 +159,7 @@ def _features(model: nn.Module, layers: list[str], x, **options) -> Iterator[tor
             yield features
 
 
+@checked
 def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     """Linear CKA between matrices of features of the same N samples; see :func:`linear_cka`.
 
@@ -174,9 +175,12 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
-    if not isinstance(features, Iterable) or hasattr(features, "__len__") and not len(features):
-        raise ValueError(f"features must be matrices (N, M) of one layer or more; got {features!r}")
-    hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
+    try:
+        hsic = _hsic((as_tensor(x, "features") for x in iter(features)), unbiased)
+    except TypeError:
+        hsic = None
+    if not isinstance(hsic, np.ndarray):
+        raise ValueError(f"features must be matrices (N, M) of one layer or more; got {shown(features)}")
     return _normalise(hsic, range(len(hsic)))
 
 

@@ -1,13 +1,15 @@
 """The modularity of a network's layers while it trains: in a plain loop, with Lightning, with Hugging Face's Trainer."""
 
 import time
+from collections.abc import Sequence
 
 import pandas as pd
 from torch import nn
 
-from modlib._checks import whole_number
+from modlib._checks import checked, shown, whole_number
 from modlib._tensors import plain
 from modlib.curves import Curve, modularity_curve
+from modlib.graph import iter_graphs
 from modlib.graph.knn import check_k
 from modlib.models.inputs import as_inputs, samples
 from modlib.modularity import check_labels
@@ -45,16 +47,35 @@ class ModularityTracker:
     [2, 2, 4, 4]
     """
 
-    def __init__(self, model: nn.Module, x, y, *, every: int = 1, k: int = 3, layers=None, writer=None, **options):
+    @checked
+    def __init__(
+        self,
+        model: nn.Module,
+        x,
+        y,
+        *,
+        every: int = 1,
+        k: int = 3,
+        layers: Sequence[str] | str | None = None,
+        writer=None,
+        **options,
+    ):
         self.model, self.x, self.every = plain(model), as_inputs(x), whole_number("every", every, 1)
         self.y = check_labels(y, samples(self.x))
         self.k = check_k(k, samples(self.x), "x")
+        if writer is not None and not callable(getattr(writer, "add_scalar", None)):
+            raise ValueError(f"writer must be a SummaryWriter, with add_scalar; got writer={shown(writer)}")
+        if "resume" in options:
+            raise ValueError("resume is for one network as it is; a tracker's changes from one measurement to the next")
+        iter_graphs(self.model, self.x, self.k, None, layers, **options).close()  # refuses what cannot be, before the training
         self.layers, self.writer, self.options = layers, writer, options
         self.curves: dict[int, Curve] = {}
         self.seconds = 0.0
 
+    @checked
     def step(self, step: int) -> Curve | None:
         """Measure where ``step`` is a multiple of ``every``; the curve, or None."""
+        step = whole_number("step", step, 0)
         if step % self.every:
             return None
         began = time.perf_counter()

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from modlib._checks import number, unknown, whole_number
+from modlib._checks import check_seed, checked, number, one_of, room_for, whole_number
 from modlib._resumable import read_checkpoint, write_checkpoint
 from modlib._tensors import quick_bfloat16, usable
 from modlib.cost import accuracy
@@ -27,6 +27,7 @@ from modlib.results import Result, measurement, read_result, write_result
 from modlib.zoo import load_model, load_state, save_model, sha256
 
 
+@checked
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained; a number out of its range is a ValueError."""
@@ -44,14 +45,11 @@ class Recipe:
     optimizer: str = "sgd"  # with momentum 0.9; or "adamw"
 
     def __post_init__(self):
-        for name, low in (("epochs", 1), ("batch_size", 1), ("crop", 0)):
-            whole_number(name, getattr(self, name), low)
+        for name, low, high in (("epochs", 1, 10**6), ("batch_size", 1, None), ("crop", 0, 1000)):
+            whole_number(name, getattr(self, name), low, high)
         for name, low, high in (("lr", 0, None), ("weight_decay", 0, None), ("label_smoothing", 0, 1)):
             number(name, getattr(self, name), low, high)
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule of the recipe", self.schedule, SCHEDULES)
-        if self.optimizer not in ("sgd", "adamw"):
-            raise unknown("optimizer of the recipe", self.optimizer, ["sgd", "adamw"])
+        one_of("schedule of the recipe", self.schedule, SCHEDULES), one_of("optimizer of the recipe", self.optimizer, OPTIMIZERS)
 
     def rate(self, epoch: float) -> float:
         """Learning rate at a moment of training, in epochs since its start.
@@ -59,13 +57,14 @@ class Recipe:
         >>> [round(RECIPES["fast"].rate(epoch), 3) for epoch in (0, 2.5, 5, 20)]
         [0.0, 0.1, 0.2, 0.0]
         """
+        epoch = number("epoch", epoch, 0, self.epochs)
         if self.schedule == "steps":
             return self.lr * 0.1 ** sum(epoch > step for step in self.steps)
         peak = 0.25 * self.epochs
         return self.lr * (epoch / peak if epoch < peak else (self.epochs - epoch) / (self.epochs - peak))
 
 
-SCHEDULES = ("steps", "one-cycle")
+SCHEDULES, OPTIMIZERS = ("steps", "one-cycle"), ("sgd", "adamw")
 RECIPES = {
     # Section 4 of the paper gives the rate, batch, decay, epochs and momentum; its code the steps and augmentation.
     "paper": Recipe(epochs=150, batch_size=256, lr=0.01, weight_decay=5e-3, schedule="steps", steps=(50, 100)),
@@ -88,6 +87,7 @@ class OutOfTime(ValueError):
     """There is no time left to finish a piece of work; the sentence says how far it came."""
 
 
+@checked
 def train(
     name: str,
     dataset: str = "cifar10",
@@ -139,27 +139,27 @@ def train(
         UserWarning: if a run goes on with another number of threads, or precision, than it had.
     """
     label = "custom" if isinstance(recipe, Recipe) else str(recipe)
-    if not isinstance(recipe, Recipe) and (recipe := RECIPES.get(str(recipe))) is None:
-        raise unknown("recipe", label, RECIPES)
+    if not isinstance(recipe, Recipe):
+        recipe = RECIPES[one_of("recipe", recipe, RECIPES)]
     if epochs is not None:
-        recipe = replace(recipe, epochs=whole_number("epochs", epochs, 1))
+        recipe = replace(recipe, epochs=whole_number("epochs", epochs, 1, 10**6))
     if batch_size is not None:
         batch_size = whole_number("batch_size", batch_size, 1)
         recipe = replace(recipe, batch_size=batch_size, lr=recipe.lr * batch_size / recipe.batch_size)
-    if data is None and dataset not in SPLITS:
-        raise unknown("dataset", dataset, SPLITS)
+    if data is None:
+        one_of("dataset", dataset, SPLITS)
     if max_minutes is not None:
         number("max_minutes", max_minutes, 0)
-    device, seed = usable(device), whole_number("seed", seed, 0)
-    folder = Path(folder or Path("runs", run_name(name, dataset, label, recipe.epochs, seed)))
+    device, seed = usable(device), check_seed(seed)
+    folder = Path("runs", run_name(name, dataset, label, recipe.epochs, seed)) if folder is None else Path(folder)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(seed)
         run = _Run(name, dataset, recipe, label, seed, device, stages, weights)
-    if data:
+    if data is not None:
         for part, least in zip(data, (1, K + 1), strict=True):
             check_data(part, run.model, least)
         run.settings["data_sha256"] = [pixel_hash(part.x, part.y) for part in data]  # the settings of other runs do not name it
-    folder.mkdir(parents=True, exist_ok=True)
+    room_for(folder), folder.mkdir(parents=True, exist_ok=True)
     run.resume(folder / "checkpoint.pt")
 
     began, slowest, result = time.monotonic(), 0.0, None
@@ -195,6 +195,7 @@ def train(
     return result or run.record(folder)
 
 
+@checked
 def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> str:
     """What a run is called: its folder and its records bear this name."""
     return f"{model}-{dataset}-{recipe}-{epochs}-{seed}"
@@ -271,7 +272,7 @@ class _Run:
             if len(self.history) < self.recipe.epochs and (was := self.history[-1].get(key, here)) != here:
                 differs = f"{path} was made with {key}={was} and goes on with {key}={here}"
                 way = "torch.set_num_threads or OMP_NUM_THREADS sets the threads"
-                warnings.warn(f"{differs}: the weights will differ a little from an unbroken run's. {way}", stacklevel=3)
+                warnings.warn(f"{differs}: the weights will differ a little from an unbroken run's. {way}", stacklevel=4)
 
     def record(self, folder: Path) -> Result:
         """What the checkpoint holds, as ``result.json``: after the weights, so that none is finished without."""

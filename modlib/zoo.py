@@ -12,10 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from modlib._checks import as_path, unknown
+from modlib._checks import as_path, checked, one_of, shown, unknown
 from modlib._tensors import plain
 from modlib.data import ASSETS, write_atomically
 from modlib.data.datasets import DATASETS
+from modlib.data.files import as_json
 from modlib.models import MODELS, VGG, build_model
 from modlib.models.sources import SOURCES, published
 
@@ -40,6 +41,7 @@ def registry() -> list[dict]:
     return entries
 
 
+@checked
 def load_model(
     name: str, dataset: str = "cifar10", *, weights: str | Path | None = None, source: str | None = None, **architecture
 ) -> nn.Module:
@@ -61,10 +63,8 @@ def load_model(
     >>> load_model("resnet20").training
     False
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise unknown("model", name, MODELS)
-    if not isinstance(dataset, str) or dataset not in DATASETS:
-        raise unknown("dataset", dataset, DATASETS)
+    one_of("model", name, MODELS)
+    one_of("dataset", dataset, DATASETS)
     if unexpected := [key for key in architecture if key not in ARCHITECTURE]:
         raise unknown("argument of load_model", unexpected[0], ["weights", "source", *ARCHITECTURE])
     if architecture and weights is None:
@@ -112,6 +112,7 @@ def _published(name: str, dataset: str, source: str, path: Path | None) -> nn.Mo
     return model
 
 
+@checked
 def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -> Path:
     """Write a model's weights as safetensors, with the architecture they belong to; all or nothing.
 
@@ -121,8 +122,7 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
             weights as whole multiples of 1/127 of the largest of them. Everything else is stored as it is.
             :func:`modlib.load_model` gives float32 whatever the file holds.
     """
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    one_of("precision", precision, PRECISIONS)
     model, path = plain(model), as_path("path", path)
     state = {}
     for name, tensor in model.state_dict().items():
@@ -212,8 +212,8 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     if record and record["name"] != name:
         raise ValueError(f"{what} are of {record['name']!r}, not of {name!r}; load them under that name")
     for key, value in architecture.items():
-        if record and key in record and _listed(record[key]) != _listed(value):
-            raise ValueError(f"{key}={value!r}: {what} are of a network with {key}={record[key]!r}, as the file says")
+        if record and key in record and as_json(record[key]) != as_json(value):
+            raise ValueError(f"{key}={shown(value)}: {what} are of a network with {key}={record[key]!r}, as the file says")
     record = record or {"name": name, "dataset": dataset, **architecture}
     try:
         weights = _decoded(state)
@@ -230,10 +230,6 @@ def _from_file(name: str, dataset: str, path: Path, architecture: dict) -> nn.Mo
     model = build_model(**record, seed=0)
     model.load_state_dict(weights)
     return model
-
-
-def _listed(value):
-    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _affordable(record: dict, tensors: int) -> None:

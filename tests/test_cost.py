@@ -1,6 +1,7 @@
 """MACs as by hand for attention and recurrent networks; what cannot be counted is said; a model stays as it was."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_what_cannot_be_counted_is_said():
 
     with pytest.warns(UserWarning, match="MACs are incomplete: _fft"):
         assert cost(nn.Sequential(Transform()), (3, 4, 4)).uncounted
-    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), {nn.Linear})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, once a process: that it will be gone
+        quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), {nn.Linear})
     with pytest.warns(UserWarning, match="MACs are incomplete: quantized.linear"):
         cost(quantised, (3, 4, 4))
 
@@ -91,7 +94,7 @@ def test_cost_of_other_inputs():
     assert cost(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5)), x=np.zeros((3, 7), int)).macs == 7 * 4 * 5
     assert cost(nn.Linear(6, 2), (6,)).macs == 12
     for shape in ((3, 32), (), (3, 0, 3), (1, 32, 32), "abc"):
-        with pytest.raises(ValueError, match=r"model takes images \(N, 3, H, W\)|shape must be the"):
+        with pytest.raises(ValueError, match=r"model takes images \(N, 3, H, W\)|shape must be"):
             cost(modlib.build_model("resnet20"), shape)
 
 
@@ -121,5 +124,5 @@ def test_accuracy_of_a_network_that_returns_more_than_logits(sample):
     assert 0 <= accuracy(Output(), sample[:30]) <= 100
     with pytest.raises(ValueError, match="one row of logits an image"):
         accuracy(nn.Identity(), sample[:30])
-    with pytest.raises(ValueError, match="images must be modlib.Images, one or more; got ndarray"):
+    with pytest.raises(ValueError, match="images must be modlib.Images; got"):
         accuracy(Output(), sample.x)

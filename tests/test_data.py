@@ -121,7 +121,7 @@ def test_choosing_from_images():
     (dict(name="cifar10", n=2501), r"n must be .* 1\.\.2500; got n=2501 .*split='test'"),
     (dict(name="cifar10", n=1.5), "n must be .* got n=1.5"),
     (dict(name="cifar10", n=10_001, split="test"), r"n must be .* 1\.\.10000; got n=10001"),
-    (dict(name="cifar10", seed=-1), "seed must be .* at least 0; got seed=-1"),
+    (dict(name="cifar10", seed=-1), "seed must be .* got seed=-1"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):
@@ -247,7 +247,7 @@ def test_many_writers_never_meet_and_a_failed_one_leaves_nothing(tmp_path, monke
 
 
 def test_each_image_has_one_label():
-    with pytest.raises(ValueError, match=r"one label each; got x of shape \(5, 3, 8, 8\) and y of shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"x and y must be N images and N labels, .* got shapes \(5, 3, 8, 8\) and \(8,\)"):
         Images(np.zeros((5, 3, 8, 8), np.uint8), np.arange(8), ("a",) * 8, "mine")
 
 

@@ -267,7 +267,7 @@ def test_adjacency_is_the_mean_of_both_directions(rng):
     (np.ones((5, 2)), 0, r"k must be a whole number in 1\.\.4; got k=0 for N=5"),
     (np.ones((5, 2)), -1, r"got k=-1"),
     (np.ones((500, 2)), 500, r"in 1\.\.499; got k=500 for N=500 samples"),
-    (np.ones((5, 2)), 2.5, r"k must be a whole number .* got k=2\.5"),
+    (np.ones((5, 2)), 2.5, r"k must be a whole number.* got k=2\.5"),
     (np.ones((5, 2)), "3", r"got k='3'"),
     (np.ones((5, 2)), None, r"got k=None"),
     (np.ones((5, 2)), np.nan, r"got k=nan"),

@@ -135,6 +135,9 @@ def test_words_and_a_still_where_no_script_runs(graph, images, positions):
     assert {key: widget.setting[key] for key in ("layer", "k", "image")} == {"layer": 2, "k": 4, "image": 7}
 
 
+IMAGES = modlib.load_images("cifar10", n=20)
+
+
 @pytest.mark.parametrize("change, says", [
     (dict(layer=3), r"layer must be .* 0\.\.2; got layer=3"),
     (dict(k=7), r"k must be .* 1\.\.6; got k=7"),
@@ -142,7 +145,7 @@ def test_words_and_a_still_where_no_script_runs(graph, images, positions):
     (dict(positions=[np.zeros((40, 2))] * 2), r"positions must be 3 layouts of shape \(40, 2\); got .* \(2, 40, 2\)"),
     (dict(positions=[np.zeros((39, 2))] * 3), r"got shape \(3, 39, 2\)"),
     (dict(images=modlib.load_images("cifar10", n=39)), r"shape \(40,\); got shape \(39,\)"),
-    (dict(attacked=(DynamicGraph((), ()), None, [])), r"same layers, 40 images and k=6"),
+    (dict(attacked=(snapshots(IMAGES, 2, 3), IMAGES, [np.zeros((20, 2))] * 2)), r"same layers, 40 images and k=6"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_told_in_a_sentence(graph, images, positions, change, says):
     with pytest.raises(ValueError, match=says):

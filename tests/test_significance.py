@@ -120,7 +120,7 @@ def test_a_bootstrap_with_replacement_would_mislead():
 
 
 @pytest.mark.parametrize("call, says", [
-    (lambda g, y: null_model(g, y, repeats=0), "repeats must be a whole number of at least 1; got repeats=0"),
+    (lambda g, y: null_model(g, y, repeats=0), "repeats must be a whole number .* got repeats=0"),
     (lambda g, y: null_model(g, y[1:]), "labels must be one integer a sample"),
     (lambda g, y: null_moments(g, 0 * y), "at least two classes"),
     (lambda g, y: subsamples(g, y, k=9), "k must be a whole number in 1..8; got k=9 for a graph with 8 neighbours"),

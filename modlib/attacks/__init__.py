@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib import _resumable as stored
-from modlib._checks import as_path, number, unknown, whole_number
+from modlib._checks import as_path, check_seed, checked, number, one_of, whole_number
 from modlib._tensors import as_floats, as_tensor, evaluating, exactly, place, plain
 from modlib.attacks import algorithms as algorithms
 from modlib.attacks.advertorch import advertorch_algorithm
@@ -44,6 +44,7 @@ IMPLEMENTATIONS = ("modlib", "advertorch")
 BY_GRADIENT = ("fgsm", "pgd", "jsma", "cw")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Attacked:
     """Images on which an attack succeeded, and how it went on the A source images it was tried on, the first A.
@@ -88,6 +89,7 @@ class Attacked:
         return self.changed / self.correct if self.correct else 0.0
 
 
+@checked
 @torch.inference_mode(False)  # tensors made in it know no gradient, also outside of it
 def attack(
     model: nn.Module,
@@ -147,10 +149,9 @@ def attack(
         ("protocol", protocol, PROTOCOLS),
         ("implementation", implementation, IMPLEMENTATIONS),
     ):
-        if value not in known:
-            raise unknown(what, value, known)
+        one_of(what, value, known)
     settings = check_settings(name, DEFAULTS[name] | PROTOCOLS[protocol].get(name, {}), settings)
-    seed, batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
+    seed, batch_size = check_seed(seed), whole_number("batch_size", batch_size, 1)
     check_images(images)
     model = plain(model)
     max_minutes = max_minutes if max_minutes is None else number("max_minutes", max_minutes)
@@ -159,7 +160,7 @@ def attack(
     statistics = _statistics(images, protocol)
     mean, std = (each.to(device, precision) for each in statistics)
     batches, kept = [], None
-    if resume:
+    if resume is not None:
         how = {"attack": name, "protocol": protocol, "seed": seed, "implementation": implementation, **settings}
         key = fingerprint(model, as_tensor(images.x), labels=images.y.tolist(), statistics=statistics, **how)
         kept = stored.Work(as_path("resume", resume), key)

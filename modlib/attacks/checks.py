@@ -1,14 +1,14 @@
 """What :func:`modlib.attacks.attack` asks of its arguments; each sentence names the argument, the value and the way out."""
 
-import math
-
 import torch
 from torch import nn
 
-from modlib._checks import unknown, whole_number
+from modlib._checks import flag, number, one_of, shown, unknown, whole_number
 from modlib.attacks.algorithms import TARGETS
 from modlib.data import Images
 from modlib.models.inputs import check_pixels
+
+MOST = 10**6  # of any setting: more steps have no end, and larger numbers none in float32
 
 
 def check_settings(name: str, defaults: dict, given: dict) -> dict:
@@ -18,28 +18,19 @@ def check_settings(name: str, defaults: dict, given: dict) -> dict:
         if key not in defaults:
             raise unknown(f"setting of {name}", key, defaults)
         if isinstance(defaults[key], str):
-            if value not in TARGETS:
-                raise unknown(key, value, TARGETS)
+            checked[key] = one_of(key, value, TARGETS)
         elif isinstance(defaults[key], bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{key} must be True or False; got {key}={value!r}")
+            checked[key] = flag(key, value)
         elif isinstance(defaults[key], int):
-            value = whole_number(key, value, 1)
+            checked[key] = whole_number(key, value, 1, MOST)
         else:
-            try:
-                value = float(value)
-            except (TypeError, ValueError):
-                value = math.nan
-            if not (math.isfinite(value) and (value >= 0 or key == "theta")):
-                raise ValueError(f"{key} must be a number of at least 0; got {key}={given[key]!r}")
-        checked[key] = value
+            checked[key] = number(key, value, -MOST if key == "theta" else 0, MOST)
     return checked
 
 
 def check_images(images: Images) -> None:
     if not isinstance(images, Images) or not len(images):
-        count = f"{len(images)} in " if hasattr(images, "__len__") else ""
-        raise ValueError(f"images must be modlib.Images, one or more; got {count}{type(images).__name__}")
+        raise ValueError(f"images must be modlib.Images, one or more; got {shown(images)}")
     if images.x.ndim != 4:
         raise ValueError(f"images.x must be of shape (N, 3, H, W); got shape {images.x.shape}")
     low, high = images.x.min(), images.x.max()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from modlib._checks import unknown
+from modlib._checks import one_of
 from modlib.data import ASSETS
 
 
@@ -40,8 +40,7 @@ class Checker:
         Raises:
             ValueError: for an exercise that there is not.
         """
-        if name not in self.exercises:
-            raise unknown("exercise", name, self.exercises)
+        one_of("exercise", name, self.exercises)
         words = self._fault(self.exercises[name], answer)
         self.solved[name] = self.solved.get(name, False) or not words
         print(words or "Correct.")

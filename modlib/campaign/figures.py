@@ -61,9 +61,8 @@ class Task:
     weights: str | None = None  # of others' networks, instead of training any
 
     def __str__(self) -> str:
-        if self.weights:
-            return f"{self.figure}, {self.weights}'s"
-        return f"{self.figure}, {self.recipe}, {self.epochs or 'its'} epochs, seed {self.seed}"
+        how = f"{self.recipe}, {self.epochs or 'its'} epochs, seed {self.seed}"
+        return f"{self.figure}, {self.weights}'s" if self.weights else f"{self.figure}, {how}"
 
 
 _LONG = {"recipe": "fast", "epochs": 30}  # the same for all networks whose depths are compared

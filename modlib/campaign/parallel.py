@@ -12,6 +12,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from modlib.data import write_atomically
 
+BACKENDS = ("loky", "multiprocessing", "threading", "dask")  # of joblib's
 LOSSES = 2  # workers that a unit may take with it before it is given up
 
 

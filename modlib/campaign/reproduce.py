@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from modlib._checks import number, room_for, unknown, whole_number
+from modlib._checks import check_seed, checked, number, one_of, room_for, unknown, whole_number
 from modlib._tensors import usable
 from modlib.campaign.figures import FIGURES, QUEUE, Figure, Task
 from modlib.campaign.networks import EXTENTS, Campaign, OutOfTime, Unit, countdown
-from modlib.campaign.parallel import LOSSES, spread
+from modlib.campaign.parallel import BACKENDS, LOSSES, spread
 from modlib.data.datasets import SPLITS
 from modlib.models import MODELS
 from modlib.models.sources import SOURCES
@@ -39,6 +39,7 @@ class Step:
         return ": ".join(filter(None, (self.task, what, self.state, self.note)))
 
 
+@checked
 def reproduce(
     figure: str,
     models: Sequence[str] | None = None,
@@ -93,16 +94,17 @@ def reproduce(
         ValueError: for an argument that cannot be, fig5 without images, or Dask without a scheduler.
         OSError: if nothing can be written to ``runs`` or ``out``.
     """
-    task = Task(figure, models, datasets, variants, recipe, epochs, tune_epochs, seed, weights)
+    only = (each if each is None else list(each) for each in (models, datasets, variants))
+    task = Task(figure, *only, recipe, epochs, tune_epochs, seed, weights)
     if figure == "all" and task != Task("all"):
         raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
-    if figure == "fig5" and images is None:
+    if (figure == "fig5" or images is not None) and (images is None or not Path(images).is_dir()):
         raise ValueError("fig5 measures ImageNet images, which modlib has not: give images=FOLDER, one folder a class")
-    _names("scale", [scale], EXTENTS)
-    number("max_minutes", 0 if max_minutes is None else max_minutes, 0)
-    whole_number("batch_size", 1 if batch_size is None else batch_size, 1)
-    jobs = whole_number("jobs", jobs, 1)
-    many = jobs > 1 or backend is not None
+    one_of("scale", scale, EXTENTS)
+    number("max_minutes", max_minutes or 0), whole_number("batch_size", 1 if batch_size is None else batch_size, 1)
+    many = (jobs := whole_number("jobs", jobs, 1, 1000)) > 1 or backend is not None
+    others = ("backend", BACKENDS) if scheduler is None else ("backend of a scheduler", ["dask"])
+    one_of(others[0], "loky" if backend is None else backend, others[1])
     runs, out = (Path(path, "" if scale == "full" else scale) for path in (runs, out))
     room_for(runs), room_for(out)
     if many:  # workers stand in other folders, and their bars would run into each other
@@ -126,9 +128,7 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     """The units of a task, and how their networks are trained; a sentence for what cannot be."""
     _names("figure", [task.figure], [*FIGURES, "all"])
     figure, datasets = FIGURES[task.figure], [*SPLITS, *["imagenet"] * (task.figure == "fig5")]
-    _names("recipe", [task.recipe], RECIPES)
-    _names("model", task.models, MODELS)
-    _names("dataset", task.datasets, datasets)
+    one_of("recipe", task.recipe, RECIPES), _names("model", task.models, MODELS), _names("dataset", task.datasets, datasets)
     if task.weights is not None and (task.weights not in SOURCES or task.figure != "fig4"):
         raise ValueError(f"weights={task.weights!r}: fig4 takes those of {', '.join(SOURCES)}; got figure {task.figure!r}")
     own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
@@ -141,17 +141,16 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     _names("variant", task.variants, list(dict.fromkeys(unit.variant for unit in units)), f" of {task.figure}")
     usual = RECIPES[task.recipe].epochs
     epochs = (EXTENTS[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
-    how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1), "seed": whole_number("seed", task.seed, 0)}
-    how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1)
+    how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1, 10**6), "seed": check_seed(task.seed)}
+    how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1, 10**6)
     return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}
 
 
 def _names(what: str, names: Sequence[str] | None, known: Sequence[str], of: str = "") -> None:
-    if isinstance(names, str) or names is not None and not names:
+    if names is not None and not len(names):
         raise ValueError(f"{what}s{of} must be a list of one or more names; got {names!r}. Leave it out for all of the figure's")
     for name in names or ():
-        if name not in known:
-            raise unknown(what + of, name, known)
+        one_of(what + of, name, known)
 
 
 def _step(campaign: Campaign, figure: Figure, max_minutes: float | None, began: float, task: str, unit: Unit) -> Step:
@@ -195,6 +194,7 @@ def measure(*figures: str, **which) -> Records:
     Args:
         figures, which: keys of :data:`modlib.campaign.figures.FIGURES`; ``models`` and ``datasets`` of :func:`reproduce`.
     """
+    _names("figure", figures or None, FIGURES)
     if chosen_scale() not in ("gpu", "full"):
         return Records.read(FOLDER)
     device, out = chosen_device(), local_results()

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modlib._checks import as_path, unknown, whole_number
+from modlib._checks import as_array, as_path, check_seed, checked, shown, unknown, whole_number
 from modlib.data import archives
 from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS, SPLITS
 from modlib.data.downloads import PIXELS, fetch, pixel_hash
@@ -25,6 +25,7 @@ __all__ = ["ASSETS", "Images", "cache_folder", "load_images", "store", "writable
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Images:
     """Labelled images.
@@ -45,8 +46,11 @@ class Images:
     name: str
 
     def __post_init__(self):
-        if np.shape(self.x)[:1] != np.shape(self.y):
-            raise ValueError(f"images need one label each; got x of shape {np.shape(self.x)} and y of shape {np.shape(self.y)}")
+        if np.shape(self.x)[:1] != np.shape(self.y) or self.y.dtype.kind not in "iu":
+            got = f"shapes {self.x.shape} and {self.y.shape}, {self.y.dtype}"
+            raise ValueError(f"x and y must be N images and N labels, whole numbers; got {got}")
+        if self.x.dtype.kind == "f" and not np.isfinite(self.x).all():
+            raise ValueError("x must hold finite pixels; got NaN or infinity")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -61,11 +65,21 @@ class Images:
         >>> pixels.shape, label
         ((3, 32, 32), 3)
         """
-        if isinstance(index, Integral) and not isinstance(index, bool):
-            return self.x[index], int(self.y[index])
-        return Images(self.x[index], self.y[index], self.classes, self.name)
+        one = isinstance(index, Integral) and not isinstance(index, bool)
+        try:
+            if not one and not isinstance(index, slice):
+                rows = as_array([*index] if isinstance(index, range) else index)
+                index = rows.astype(int) if rows.size == 0 else rows
+                if index.ndim != 1:
+                    raise IndexError
+            x, y = self.x[index], self.y[index]
+        except (IndexError, TypeError, ValueError):
+            ways = "a number, a slice, or an array of numbers or of True and False"
+            raise IndexError(f"index must be {ways}, within {len(self)} images; got {shown(index)}") from None
+        return (x, int(y)) if one else Images(x, y, self.classes, self.name)
 
 
+@checked
 def load_images(
     name: str | Path, n: int | None = None, seed: int | None = None, *, split: str | None = None, size: int = 64
 ) -> Images:
@@ -95,17 +109,14 @@ def load_images(
     >>> images.x.shape, images.classes[images.y[0]]
     ((500, 3, 32, 32), 'cat')
     """
-    if not isinstance(name, (str, os.PathLike)):
-        raise ValueError(f"name must be the name of a dataset or the path of a folder; got {type(name).__name__}")
-    if split is not None and not isinstance(split, str):
-        raise ValueError(f"split must be a name such as 'test'; got split={split!r:.80}")
+    size = whole_number("size", size, 1, 10_000, of="pixels")
     if name not in SPLITS:
         folder = Path(name)
         if not folder.is_dir():
             raise unknown("dataset (nor is it a folder of images)", str(name), SPLITS)
         return _image_folder(folder / split if split else folder, n, seed, size)
     splits = SPLITS[name]
-    split = split or next(iter(splits))
+    split = next(iter(splits)) if split is None else split
     if split not in splits:
         raise unknown(f"split of {name}", split, splits)
     chosen = _choose(splits[split], n, seed, f"for {name}, split={split!r}" + _more(split))
@@ -136,7 +147,7 @@ def _more(split: str) -> str:
 
 def _choose(total: int, n: int | None, seed: int | None, of: str) -> slice | np.ndarray:
     n = total if n is None else whole_number("n", n, 1, total, of)
-    seed = seed if seed is None else whole_number("seed", seed, 0)
+    seed = seed if seed is None else check_seed(seed)
     return slice(n) if seed is None else np.random.default_rng(seed).choice(total, n, replace=False)
 
 
@@ -189,6 +200,7 @@ def _class_names(path: Path, name: str, about: dict[str, str]) -> tuple[str, ...
     return known[name] if name in known else tuple(json.loads(archives.TINY_CLASSES.read_text()).values())
 
 
+@checked
 def store(name: str, door: str | None = None, archive: str | Path | None = None) -> list[Path]:
     """Fetch the train and test sets of a dataset by name into the cache, through a door or from an archive at hand.
 
@@ -217,7 +229,6 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
 
 
 def _image_folder(folder: Path, n: int | None, seed: int | None, size: int) -> Images:
-    size = whole_number("size", size, 1, 10_000, of="pixels")
     files, y, classes = listing(folder)
     chosen = in_turn(y)[_choose(len(y), n, seed, f"for {folder}")]
     return Images(np.stack([read(files[i], size) for i in chosen]), y[chosen], classes, folder.name)

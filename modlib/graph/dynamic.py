@@ -1,17 +1,18 @@
 """The dynamic graph of a network: one k-NN graph a layer over the same samples (Section 3.2 of the paper)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from modlib import _resumable
-from modlib._checks import as_path, size_in_bytes, unknown
+from modlib._checks import as_path, checked, shown, size_in_bytes, unknown
 from modlib.features import iter_features, layers_of
-from modlib.graph.knn import KnnGraph, check_k, check_samples, knn_graphs
+from modlib.graph.knn import KnnGraph, check_k, check_samples, check_search, knn_graphs
 from modlib.graph.neighbours import panel_bytes
 from modlib.models import chosen_layers
 from modlib.models.identity import fingerprint
@@ -19,6 +20,7 @@ from modlib.models.inputs import as_inputs
 from modlib.models.inputs import samples as samples_in
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class DynamicGraph:
     """The snapshots G_1 ... G_L of one dynamic graph: the same N samples, one k-NN graph a layer.
@@ -32,7 +34,7 @@ class DynamicGraph:
     graphs: tuple[KnnGraph, ...]
 
     def __post_init__(self):
-        if len(self.layers) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
+        if not self.graphs or len({*self.layers}) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
             sizes = ", ".join(str(graph.n) for graph in self.graphs)
             got = f"{len(self.layers)} layers and graphs of {sizes} nodes"
             raise ValueError(f"graphs must be one a layer, of the same samples; got {got}")
@@ -45,8 +47,8 @@ class DynamicGraph:
             if layer not in self.layers:
                 raise unknown("layer", layer, self.layers)
             layer = self.layers.index(layer)
-        elif not -len(self) <= layer < len(self):
-            raise ValueError(f"layer must be a name or a place in 0..{len(self) - 1}; got {layer!r}")
+        elif not isinstance(layer, Integral) or isinstance(layer, bool) or not -len(self) <= layer < len(self):
+            raise ValueError(f"layer must be a name or a place in 0..{len(self) - 1}; got {shown(layer)}")
         return self.graphs[layer]
 
     def nearest(self, k: int) -> "DynamicGraph":
@@ -59,6 +61,7 @@ class DynamicGraph:
         return np.array([a.multiply(b).sum() / max(a.sum(), 1) for a, b in zip(edges, edges[1:], strict=False)])
 
 
+@checked
 def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **options) -> DynamicGraph:
     """The dynamic graph of images in a network: one k-NN graph a layer (Section 3.2 of the paper).
 
@@ -85,6 +88,7 @@ def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **o
     return DynamicGraph(layers, graphs)
 
 
+@checked
 def iter_graphs(
     model,
     x,
@@ -128,11 +132,22 @@ def iter_graphs(
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
     layers = layers if layers is None else chosen_layers(model, layers)
+    check_search(sketch, search, seed, dead)
     how = {"sketch": sketch, "search": search, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
     read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
-    kept = _resumable.Work(as_path("resume", resume), fingerprint(model, x, k=k, **how, **chosen, **read)) if resume else None
+    kept = None
+    if resume is not None:
+        kept = _resumable.Work(as_path("resume", resume), fingerprint(model, x, k=k, **how, **chosen, **read))
+    iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options).close()  # refuses what cannot be
+    return _stream(model, x, k, checked, layers, how, kept, memory, progress, options)
+
+
+def _stream(model, x, k: int, checked: list, layers, how: dict, kept, memory, progress: bool, options: dict) -> Iterator:
+    """The graphs, once the arguments of :func:`iter_graphs` are known to be right."""
     done, names = kept.parts if kept else {}, []
+    options = options | {"memory": memory, "spool": True, "progress": progress}
+    nothing = nullcontext(iter(()))
     cuts = np.cumsum([len(sample) for sample in checked])[:-1]
     resumed = bool(done)
     if resumed:  # the layers in the order in which they run, to tell which of them are left
@@ -140,7 +155,7 @@ def iter_graphs(
         layers = [name for name in names if name not in done]
     total = len(names or chosen_layers(model, layers))
     with (
-        closing(iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options)) as stream,
+        nothing if resumed and not layers else closing(iter_features(model, x, layers, **options)) as stream,
         tqdm(total=total, desc="layers", disable=not progress) as bar,
     ):
         while True:

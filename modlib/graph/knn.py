@@ -7,11 +7,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from modlib._checks import unknown, whole_number
+from modlib._checks import as_array, check_seed, checked, one_of, whole_number
 from modlib._tensors import as_tensor
 from modlib.graph.neighbours import descend, nearest, sketched
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class KnnGraph:
     """A weighted k-nearest-neighbour graph of N nodes, as every node's list of out-edges.
@@ -28,13 +29,17 @@ class KnnGraph:
 
     def __post_init__(self):
         neighbors, weights = self.neighbors, self.weights
-        if np.ndim(neighbors) != 2 or np.shape(neighbors) != np.shape(weights) or neighbors.dtype.kind not in "iu":
-            got = f"shapes {np.shape(neighbors)} and {np.shape(weights)}"
+        if neighbors.ndim != 2 or not neighbors.size or neighbors.shape != weights.shape or neighbors.dtype.kind not in "iu":
+            got = f"shapes {neighbors.shape} and {weights.shape}"
             raise ValueError(f"neighbors must be whole numbers (N, k), and weights as many numbers; got {got}")
-        if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
+        if not 0 <= neighbors.min() <= neighbors.max() < len(neighbors):
             raise ValueError(f"neighbors must lie in 0..{len(neighbors) - 1}; got {neighbors.min()} to {neighbors.max()}")
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError("weights must be finite numbers >= 0; a similarity of zero or below makes no edge: its weight is 0")
+        for name in ("neighbors", "weights"):  # as they were checked, they stay
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     @property
     def n(self) -> int:
@@ -46,6 +51,7 @@ class KnnGraph:
         """Number of neighbours of each node."""
         return self.neighbors.shape[1]
 
+    @checked
     def nearest(self, k: int) -> "KnnGraph":
         """The same graph with only the k nearest neighbours of each node: one search serves every smaller k."""
         k = whole_number("k", k, 1, self.k, f"for a graph with {self.k} neighbours a node; build it with a larger k")
@@ -70,6 +76,7 @@ class KnnGraph:
         return ((d + d.T) / 2).tocsr()
 
 
+@checked
 def knn_graph(
     features, k: int = 3, *, sketch: int | None = None, search: str = "exact", seed: int = 0, dead: str = "refuse"
 ) -> KnnGraph:
@@ -109,6 +116,7 @@ def knn_graph(
     return knn_graphs(features, k, None, sketch=sketch, search=search, seed=seed, dead=dead)[0]
 
 
+@checked
 @torch.no_grad()
 def knn_graphs(
     features, k: int, samples: Sequence | None, *, sketch: int | None = None, search: str = "exact", seed: int = 0,
@@ -136,10 +144,7 @@ def knn_graphs(
     x = as_tensor(features, "features")
     if x.is_complex():
         raise ValueError("features must be real numbers; got complex ones. Give their parts: torch.view_as_real(x).flatten(1)")
-    if dead not in ("refuse", "isolate"):
-        raise unknown("treatment of dead samples (dead)", dead, ["refuse", "isolate"])
-    if search not in ("exact", "pynndescent"):
-        raise unknown("search", search, ["exact", "pynndescent"])
+    check_search(sketch, search, seed, dead)
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must be a matrix (N, M) of N samples; got shape {tuple(x.shape)}. Flatten each sample")
     samples = check_samples(samples, len(x))
@@ -159,13 +164,20 @@ def knn_graphs(
     return [KnnGraph(*each) for each in found]  # (Rounding may pass 1 by an ulp: hence the clamp.)
 
 
+def check_search(sketch: int | None, search: str, seed: int, dead: str) -> None:
+    """Refuse what :func:`knn_graph` cannot do, before features are computed for it."""
+    one_of("treatment of dead samples (dead)", dead, ("refuse", "isolate"))
+    one_of("search", search, ("exact", "pynndescent"))
+    check_seed(seed), whole_number("sketch", 1 if sketch is None else sketch, 1)
+
+
 def check_samples(samples: Sequence | None, n: int) -> list[np.ndarray]:
     """Rising int64 indices of n vectors; all of them without samples."""
     if samples is None:
         return [np.arange(n)]
     checked = []
     for i, sample in enumerate(samples):
-        sample = np.asarray(sample)
+        sample = as_array(sample)
         if sample.ndim != 1 or not np.issubdtype(sample.dtype, np.integer) or (np.diff(sample) <= 0).any():
             raise ValueError(f"samples must be arrays of rising integers; samples[{i}] is not. Sort it: np.unique(sample)")
         if len(sample) and not 0 <= sample[0] <= sample[-1] < n:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from modlib._checks import whole_number
+from modlib._checks import check_seed, whole_number
 from modlib._tensors import full_precision
 
 PANEL_BYTES = 128 * 2**20  # similarities held at a time: bounds the memory, does not change the neighbours
@@ -259,7 +259,7 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
     size, width = whole_number("sketch", size, 1), x.shape[1]
     if width <= size:
         return x
-    random = torch.Generator().manual_seed(whole_number("seed", seed, 0))
+    random = torch.Generator().manual_seed(check_seed(seed))
     order = torch.randperm(width, generator=random).to(x.device)
     signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, product_type(x.dtype))
     dealt = (F.pad(rows[:, order] * signs, (0, -width % size)) for rows in x.split(64))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from modlib._checks import unknown, whole_number
+from modlib._checks import check_seed, checked, one_of, shown, whole_number
 from modlib.data.datasets import DATASETS
 from modlib.models.layers import chosen_layers as chosen_layers
 from modlib.models.layers import layer_names as layer_names
@@ -33,6 +33,7 @@ TRANSFORMERS = {"vit6": (6,), "cct6": (6,)}  # small ones for small images, beyo
 MODELS = (*CONVNETS, *TRANSFORMERS)
 
 
+@checked
 def build_model(
     name: str,
     dataset: str = "cifar10",
@@ -75,21 +76,16 @@ def build_model(
     >>> len(layer_names(model))
     12
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise unknown("model", name, MODELS)
+    one_of("model", name, MODELS)
     if pixels is not None:
         pixels = _check_statistics(pixels)
-    if not isinstance(dataset, str) or dataset not in DATASETS:
-        raise unknown("dataset", dataset, DATASETS)
-    info = DATASETS[dataset]
+    info = DATASETS[one_of("dataset", dataset, DATASETS)]
     classes = info.num_classes if num_classes is None else whole_number("num_classes", num_classes, 2, 10**6)
     imagenet = dataset == "imagenet"
-    if stride_in not in ("conv1", "conv2"):
-        raise unknown("place of the stride (stride_in)", stride_in, ["conv1", "conv2"])
+    one_of("place of the stride (stride_in)", stride_in, ("conv1", "conv2"))
     if stride_in == "conv1" and RESNET.get(name, [None])[0] != "bottleneck":
         raise ValueError(f"stride_in='conv1' is for resnet50, resnet101 and resnet152; {name} has no choice")
-    if shortcut not in ("pad", "conv"):
-        raise unknown("shortcut", shortcut, ["pad", "conv"])
+    one_of("shortcut", shortcut, ("pad", "conv"))
     if shortcut == "conv" and name not in THIN_RESNET:
         raise ValueError(f"shortcut='conv' is for {', '.join(THIN_RESNET)}; {name} has no choice")
     if name in VGG:
@@ -102,7 +98,7 @@ def build_model(
 
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.manual_seed(whole_number("seed", seed, 0))
+            torch.manual_seed(check_seed(seed))
         if name in VGG:
             model = networks.vgg(stages, classes, imagenet)
         elif name in RESNET:
@@ -131,7 +127,7 @@ def _check_statistics(pixels) -> list[list[float]]:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise ValueError(f"pixels must be the means and the standard deviations (> 0) of three channels; got {pixels!r}")
+        raise ValueError(f"pixels must be the means and the standard deviations (> 0) of three channels; got {shown(pixels)}")
     return [mean.tolist(), std.tolist()]
 
 
@@ -151,6 +147,7 @@ def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> 
     return tuple(map(int, stages))
 
 
+@checked
 def stages(model: str) -> np.ndarray:
     """(L,) the stage of each layer of a convolutional network for small images: how often the maps were made smaller before it.
 
@@ -159,8 +156,7 @@ def stages(model: str) -> np.ndarray:
     >>> stages("resnet20")
     array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
     """
-    if model not in CONVNETS:
-        raise unknown("convolutional model", model, CONVNETS)
+    one_of("convolutional model", model, CONVNETS)
     if model in VGG:
         return np.array([VGG[model][:i].count("M") for i, width in enumerate(VGG[model]) if width != "M"])
     first, *others = RESNET[model][1] if model in RESNET else THIN_RESNET[model]

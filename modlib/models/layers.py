@@ -1,11 +1,11 @@
 """Which of a network's modules count as its layers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
-from modlib._checks import unknown
+from modlib._checks import checked, listed, one_of
 from modlib._tensors import plain
 
 CHAINS = (nn.Sequential, nn.ModuleList)
@@ -13,6 +13,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
 
 
+@checked
 def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     """The modules whose outputs count as the layers of a network, in the order in which they are defined.
 
@@ -36,8 +37,7 @@ def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     >>> [len(layer_names(build_model(f"vgg{n}"))) for n in (11, 13, 16, 19)]
     [8, 10, 13, 16]
     """
-    if at not in ("conv", "relu"):
-        raise unknown("reading of a layer (at)", at, ["conv", "relu"])
+    one_of("reading of a layer (at)", at, ("conv", "relu"))
     modules = dict(plain(model).named_modules())
     blocks = _blocks(modules)
     free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
@@ -72,9 +72,7 @@ def _blocks(modules: dict[str, nn.Module]) -> list[str]:
 
 def chosen_layers(model: nn.Module, layers: Sequence[str] | str | None) -> list[str]:
     """The layers that are asked for, one or more, each once; by default those of :func:`modlib.layer_names`."""
-    if not (layers is None or isinstance(layers, Iterable)):
-        raise ValueError(f"layers must be names of modules; got {layers!r}")
-    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    names = layer_names(model) if layers is None else [layers] if isinstance(layers, str) else listed("layers", layers, "names")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"layers must name at least one module, and each once; got {names}")
     return names

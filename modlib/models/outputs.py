@@ -1,9 +1,12 @@
 """What the modules of a network return, as one row of features a sample."""
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter, itemgetter
 
 import torch
 from torch import nn
+
+from modlib._checks import shown
 
 
 class Untappable(ValueError):
@@ -51,7 +54,9 @@ def as_rows(
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     if callable(reduce):
-        tensor = reduce(tensor)
+        tensor = _by(lambda: reduce(tensor), f"reduce does not take what layer {name!r} gives, of shape {tuple(tensor.shape)}")
+        if not isinstance(tensor, torch.Tensor) or tensor.ndim < 2:
+            raise Untappable(f"reduce must give a tensor (N, ...) of two axes or more; got {shown(tensor)} for layer {name!r}")
     elif reduce == "mean" and tensor.ndim > 2:
         tensor = tensor.mean(1) if tensor.ndim == 3 else tensor.flatten(2).mean(2)  # of tokens (N, T, D); of maps (N, C, ...)
     elif reduce == "cls" and tensor.ndim == 3:
@@ -65,14 +70,18 @@ def as_rows(
 
 
 def _chosen(given, name: str, output: int | str | Callable):
+    if callable(output):
+        take = output
+    else:
+        take = attrgetter(output) if isinstance(output, str) and not isinstance(given, Mapping) else itemgetter(output)
+    return _by(lambda: take(given), f"output={shown(output)} is not in what layer {name!r} returns, a {type(given).__name__}")
+
+
+def _by(rule: Callable, otherwise: str):
     try:
-        if callable(output):
-            return output(given)
-        if isinstance(output, str) and not isinstance(given, Mapping):
-            return getattr(given, output)
-        return given[output]
-    except (LookupError, AttributeError, TypeError):
-        raise Untappable(f"output={output!r} is not in what layer {name!r} returns, a {type(given).__name__}") from None
+        return rule()
+    except Exception as error:  # of somebody else's function, or class
+        raise Untappable(f"{otherwise} ({error})") from error
 
 
 def _sequence_first(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from modlib._checks import unknown
+from modlib._checks import one_of, unknown
 from modlib.data import writable_cache
 from modlib.data.downloads import retrieve, verified
 from modlib.models import RESNET, THIN_RESNET, keras
@@ -162,9 +162,7 @@ def published(source: str, name: str, dataset: str, path: Path | None = None) ->
         ValueError: for an unknown source or network.
         OSError: if the file cannot be fetched, does not have its hash, or is not a file of weights.
     """
-    if not isinstance(source, str) or source not in SOURCES:
-        raise unknown("source of weights", source, SOURCES)
-    chosen = SOURCES[source]
+    chosen = SOURCES[one_of("source of weights", source, SOURCES)]
     if (name, dataset) not in chosen.files:
         raise unknown(f"network of {source}", f"{name} on {dataset}", [f"{m} on {d}" for m, d in chosen.files])
     file = chosen.files[name, dataset]

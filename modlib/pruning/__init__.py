@@ -2,14 +2,14 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
-from modlib._checks import unknown
+from modlib._checks import checked, listed, unknown
 from modlib.cost import Cost, cost, seconds
 from modlib.pruning.layers import Stages, is_vgg, match, units_of
 from modlib.pruning.plans import Plan, find_redundant, l1_plan, random_plan, rise_plan
@@ -38,6 +38,7 @@ def removable(model: nn.Module) -> dict[str, str]:
     return {unit.names[0]: unit.why for unit in units_of(model)}
 
 
+@checked
 def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.DataFrame:
     """What goes with each layer. One row a layer: layer, stage (which must keep one), macs, params, why it cannot go.
 
@@ -55,7 +56,12 @@ def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.Data
     >>> table.loc[["layer1.1", "layer3.1"], ["macs", "params"]].values.tolist()
     [[4718592, 4672], [4718592, 73984]]
     """
-    parts, rows = cost(model, shape).layers, []
+    return costs_by_layer(model, cost(model, shape))
+
+
+def costs_by_layer(model: nn.Module, whole: Cost) -> pd.DataFrame:
+    """The table of :func:`layer_costs`, of a network whose cost is known."""
+    parts, rows = whole.layers, []
     for unit in units_of(model):
         own = [row for name, row in parts.items() if any(f"{name}.".startswith(f"{each}.") for each in unit.names)]
         costs = {kind: sum(row[kind] for row in own) for kind in ("macs", "params")}
@@ -85,10 +91,8 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     >>> prune(model, ["layer1.1", "layer3.2"]).architecture["stages"]
     [2, 3, 2]
     """
-    if isinstance(plan, str):
-        raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}. Write [{plan!r}]")
-    if not isinstance(plan, (Plan, Iterable)):
-        raise ValueError(f"plan must be a Plan or a list of names of layers; got {plan!r}")
+    if not isinstance(plan, Plan):
+        plan = listed("plan", plan, "names of layers, or a Plan")
     units = match(model, plan.layers) if isinstance(plan, Plan) else units_of(model)
     owner = {name: i for i, unit in enumerate(units) for name in unit.names}
     gone, room = set(), Stages(units)
@@ -124,6 +128,7 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     return shorter
 
 
+@checked
 def fine_tune(
     model: nn.Module, dataset: str = "cifar10", recipe: str | Recipe = "fast", *, folder: str | Path, **options
 ) -> Result:

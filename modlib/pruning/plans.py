@@ -3,20 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # Student's t quantile, without the second that scipy.stats takes to import
 from torch import nn
 
-from modlib._checks import whole_number
+from modlib._checks import array, check_seed, checked, number, whole_number
 from modlib.curves import Curve, CurveDraws
 from modlib.pruning.layers import Removable, Stages, match, units_of
 
 CONFIDENCE = 0.95  # that a layer's rise is within the tolerance, before it is removed
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Which layers of a network to remove, and why.
@@ -33,12 +33,17 @@ class Plan:
     scores: np.ndarray
     verdicts: tuple[str, ...]
 
+    def __post_init__(self):
+        if self.scores.shape != (len(self.layers),) or len(self.verdicts) != len(self.layers) or {*self.remove} - {*self.layers}:
+            raise ValueError("scores and verdicts must be one a layer, and remove name some of the layers")
+
     def table(self) -> pd.DataFrame:
         """One row a layer: layer, score, verdict, remove."""
         goes = [name in self.remove for name in self.layers]
         return pd.DataFrame({"layer": self.layers, "score": self.scores, "verdict": self.verdicts, "remove": goes})
 
 
+@checked
 def find_redundant(curve, tol: float = 0.01, model: nn.Module | None = None, *, layers: Sequence[str] | None = None) -> Plan:
     """The layers where the modularity curve falls, stays or creeps.
 
@@ -72,8 +77,7 @@ def find_redundant(curve, tol: float = 0.01, model: nn.Module | None = None, *, 
     ('2', '4', '11', '12', '13', '14', '15', '16')
     """
     q, layers = _numbers(curve, layers)
-    if not (isinstance(tol, Real) and 0 <= tol < math.inf):
-        raise ValueError(f"tol must be a rise of Q, a number of at least 0; got {tol!r}")
+    tol = number("tol", tol)
     units = match(model, layers) if model is not None else [Removable((name,)) for name in layers]
     room = Stages(units)
     best, remove, rises, verdicts = 0, [], [q[:, 0].mean()], ["first"]
@@ -96,19 +100,19 @@ def find_redundant(curve, tol: float = 0.01, model: nn.Module | None = None, *, 
 def _numbers(curve, layers: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Modularities (draws, L) of a curve, and the names of its layers."""
     if isinstance(curve, (Curve, CurveDraws)):
+        if layers is not None:
+            raise ValueError("layers are those of the curve; leave them out, or give modularities alone")
         curve, layers = curve.q, curve.layers
-    try:
-        q = np.atleast_2d(np.asarray(curve, float))
-    except (TypeError, ValueError):
-        raise ValueError(f"curve must be a Curve, CurveDraws or numbers (L,) or (draws, L); got {type(curve).__name__}") from None
-    if q.ndim != 2 or not q.size or not np.isfinite(q).all():
-        raise ValueError(f"curve must hold finite modularities, (L,) or (draws, L); got shape {q.shape}, {np.isnan(q).sum()} NaN")
+    q = np.atleast_2d(array("curve", curve, (1, 2), "a Curve, CurveDraws or modularities (L,) or (draws, L)").astype(float))
+    if not q.size:
+        raise ValueError(f"curve must hold a modularity or more; got shape {q.shape}")
     layers = tuple(map(str, range(1, q.shape[1] + 1))) if layers is None else tuple(layers)
     if len(layers) != q.shape[1]:
         raise ValueError(f"layers must name each of the {q.shape[1]} layers of the curve; got {len(layers)} names")
     return q, layers
 
 
+@checked
 def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     """The ``count`` layers of smallest rise Q_i - Q_(i-1) among those that can go; where Q falls, the rise is negative.
 
@@ -126,6 +130,7 @@ def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     return _lowest(model, match(model, layers), np.diff(q.mean(0), prepend=0), count, "of small rise")
 
 
+@checked
 def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     """A control: ``count`` layers drawn at random, by a seed, from those that can go.
 
@@ -137,9 +142,10 @@ def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     3
     """
     units = units_of(model)
-    return _lowest(model, units, np.random.default_rng(whole_number("seed", seed, 0)).random(len(units)), count, "drawn")
+    return _lowest(model, units, np.random.default_rng(check_seed(seed)).random(len(units)), count, "drawn")
 
 
+@checked
 def l1_plan(model: nn.Module, count: int) -> Plan:
     """A control: the ``count`` layers of smallest weights among those that can go.
 

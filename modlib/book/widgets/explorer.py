@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from torch import nn
 
-from modlib._checks import unknown
+from modlib._checks import checked, one_of
 from modlib._tensors import place
 from modlib.book.widgets.base import Widget, still, unpack
 from modlib.book.widgets.series import CLEAN, PARTS, new_series, printed_curves, series_of
@@ -25,6 +25,7 @@ LIVE_K = (*range(1, 21), 25, 30, 40, 50)  # one search for neighbours serves the
 OWN = "your model"
 
 
+@checked
 def explore(model=None, images: Images | None = None, *, results: Iterable[Result] | None = None) -> Widget:
     """Modularity curves to move through: network, images, weights, attack, N, k, and what counts as a layer.
 
@@ -47,7 +48,7 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
     >>> explore("resnet20").setting["model"]
     'resnet20'
     """
-    series, words = series_of(Records.read(FOLDER) if results is None else results)
+    series, words = series_of(Records.read(FOLDER) if results is None else Records(results))
     own = None
     if isinstance(model, nn.Module):
         try:  # whoever goes on using or training the model meets none of the explorer's doings
@@ -61,9 +62,8 @@ def explore(model=None, images: Images | None = None, *, results: Iterable[Resul
     if not series:
         raise ValueError("there is no recorded curve to show; give a model: explore(model)")
     names = [each["model"] for each in series]
-    wanted = OWN if own else model or ("resnet20" if "resnet20" in names else names[0])
-    if wanted not in names:
-        raise unknown("recorded network", wanted, names)
+    usual = "resnet20" if "resnet20" in names else names[0]
+    wanted = OWN if own else one_of("recorded network", usual if model is None else model, names)
     return Explorer(series, words, series[names.index(wanted)], own)
 
 

@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
-from modlib._checks import whole_number
+from modlib._checks import as_array, checked, whole_number
 from modlib.book.widgets.base import Widget, pack, still
 from modlib.data import Images
 from modlib.graph import DynamicGraph
@@ -22,6 +22,7 @@ THUMBNAIL = 32  # pixels
 COLUMNS = 25  # thumbnails in a row of the sheet
 
 
+@checked
 def explore_graph(
     graph: DynamicGraph, images: Images, positions: Sequence[np.ndarray], *, layer: int = 0, k: int = 3, image: int = 0,
     attacked: tuple[DynamicGraph, Images, Sequence[np.ndarray]] | None = None, predicted=None,
@@ -68,7 +69,7 @@ def explore_graph(
             raise ValueError("attacked images must have the labels of the clean ones, in the same order")
         sides.append((other, other_images))
         layouts.append(_layouts(other_positions, len(graph), n, layouts[0]))
-    guesses = [None] * len(sides) if predicted is None else np.atleast_2d(predicted)
+    guesses = [None] * len(sides) if predicted is None else np.atleast_2d(as_array(predicted))
     if predicted is not None and (
         guesses.shape != (len(sides), n) or guesses.dtype.kind not in "iu" or not np.isin(guesses, np.arange(names)).all()
     ):

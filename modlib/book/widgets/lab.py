@@ -4,7 +4,7 @@ import networkx as nx
 import numpy as np
 from scipy.sparse import issparse
 
-from modlib._checks import unknown
+from modlib._checks import as_array, checked, one_of
 from modlib.book.widgets.base import Widget, still
 from modlib.graph import KnnGraph
 from modlib.modularity import check_labels, modularity
@@ -13,6 +13,7 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # a
 MOST_NODES = 40  # more are not to be told apart, nor tapped, on a phone
 
 
+@checked
 def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     """A small graph whose edges, weights and communities are changed by hand; Q and its terms (Eq. 1) follow at once.
 
@@ -32,18 +33,17 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     >>> sorted(graph_lab().data["presets"])
     ['karate', 'pairs', 'perfect', 'random', 'ring', 'triangles', 'worst']
     """
-    presets = {}
+    presets, offered = {}, _presets()
+    one_of("start", start, offered)
     if graph is not None:
         modularity(graph, labels)  # its sentences for what does not fit
         a = graph.adjacency() if isinstance(graph, KnnGraph) else graph
-        a = nx.to_numpy_array(a) if isinstance(a, nx.Graph) else a.toarray() if issparse(a) else np.array(a, float)
+        a = nx.to_numpy_array(a) if isinstance(a, nx.Graph) else a.toarray() if issparse(a) else as_array(a).astype(float)
         if not 2 <= len(a) <= MOST_NODES:
             raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {len(a)}")
         start = "yours"
         presets[start] = _preset("Your graph", "", nx.from_numpy_array(a), labels)
-    presets |= {name: _preset(*row) for name, row in _presets().items()}
-    if start not in presets:
-        raise unknown("start", start, presets)
+    presets |= {name: _preset(*row) for name, row in offered.items()}
     first = presets[start]
     xy, groups = np.array(first["at"]), np.array(first["groups"])
     a = np.zeros((len(xy), len(xy)))

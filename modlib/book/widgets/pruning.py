@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modlib._checks import unknown
+from modlib._checks import checked, flag, one_of, unknown
 from modlib.book.records import variants
 from modlib.book.widgets.base import Widget, still
 from modlib.book.words import STARTS, chosen, proper
@@ -15,13 +15,14 @@ from modlib.curves import Curve
 from modlib.data.datasets import DATASETS as SIZES
 from modlib.models import CONVNETS, build_model, layer_names
 from modlib.paper import DATASETS, K, paper_n, paper_values
-from modlib.pruning import find_redundant, layer_costs
+from modlib.pruning import costs_by_layer, find_redundant
 from modlib.results import FOLDER, Records, Result
 
 TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 FIRST = ("resnet56-cifar10", "resnet20-cifar10", "vgg11-cifar10")  # of these, the first with a record is shown first
 
 
+@checked
 def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed=True) -> Widget:
     """A recorded curve whose layers can be taken off, with what is left of MACs and parameters.
 
@@ -44,17 +45,16 @@ def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: R
     >>> explore_pruning("resnet20-cifar10").data["networks"]["resnet20-cifar10"]["whole"]["macs"]
     40551040
     """
-    records = Records.read(FOLDER) if records is None else records
+    records, printed = Records.read(FOLDER) if records is None else records, flag("printed", printed)
     found = {f"{m}-{d}": records.best("curves", m, d, weights="trained") for d in DATASETS for m in CONVNETS}
     if not any(found.values()):
         raise ValueError("records hold no curve of a trained network")
     ours = sorted(filter(found.get, found), key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     papers = {name.replace("/", "-") + "-paper": name for name in paper_values("fig4")} if printed else {}
     start = ours[0] if network is None else network
-    if start not in (*ours, *papers):
-        raise unknown("recorded network", start, [*ours, *papers])
+    one_of("recorded network", start, [*ours, *papers])
     if tol not in TOLERANCES:
-        raise unknown("tolerance", tol, map(str, TOLERANCES))
+        raise unknown("tolerance (tol)", tol, map(str, TOLERANCES))
     measured = variants(records)
     networks = {name: _recorded(found[name], measured) for name in ours} | {name: _printed(papers[name]) for name in papers}
     first = networks[start]
@@ -110,7 +110,7 @@ def _printed(name: str) -> dict:
 
 def _network(model: torch.nn.Module, curve, size: int) -> dict:
     """Curve, costs and plans of a network as the page reads them; ``size`` is the width of its images."""
-    costs, whole = layer_costs(model, (3, size, size)), cost(model, (3, size, size))
+    costs = costs_by_layer(model, whole := cost(model, (3, size, size)))
     plans = {tol: find_redundant(curve, tol, model) for tol in TOLERANCES}
     words = [*dict.fromkeys(word for plan in plans.values() for word in plan.verdicts)]
     q = np.atleast_2d(curve.q)
