@@ -8,9 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import anywidget
 import networkx as nx
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 import modlib
@@ -165,3 +167,9 @@ def test_a_still_and_words_stand_in_where_no_script_runs():
         pixels = np.asarray(still.convert("RGB"))
     assert pixels.shape[1] > 400 and (pixels == (0, 114, 178)).all(2).any()  # the blue of the first community
     assert len(json.dumps(graph_lab().get_state())) < 60_000
+
+
+def test_ipywidgets_7_shows_words_and_still_too(monkeypatch):
+    monkeypatch.setattr(anywidget.AnyWidget, "_ipython_display_", lambda self, **_: None, raising=False)  # as there
+    forms, _ = DisplayFormatter().format(graph_lab())
+    assert forms["image/png"] and forms["text/plain"] == graph_lab()._words

@@ -19,6 +19,7 @@ import formulas
 import laboratory
 import pictures
 import vl_convert
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -106,6 +107,13 @@ def number_ledger(app: Sphinx, env) -> None:
                     numbers[name] = (f"L{int(page[-2:])}", place)
 
 
+def name_solutions(app: Sphinx, doctree) -> None:
+    """A cell that is folded as a whole is a solution, and says so, unless it says more."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("hide_mode") == "all" and cell["prompt_show"].startswith("Show code"):
+            cell["prompt_show"], cell["prompt_hide"] = "Solution", "Hide the solution"
+
+
 def search_from_files(app: Sphinx, pagename: str, *_) -> None:
     """Let search answer on `file://` too, where a browser refuses to fetch the summaries."""
     if pagename == "search":
@@ -130,6 +138,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
     app.add_js_file("book-keys.js", loading_method="defer")
+    app.connect("doctree-read", name_solutions)
     app.connect("env-check-consistency", number_ledger)
     app.connect("html-page-context", add_to_head)
     app.connect("html-page-context", search_from_files)
