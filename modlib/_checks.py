@@ -297,4 +297,4 @@ def target(name: str, path: Path | None, kinds: Iterable[str] = ()) -> None:
         raise ValueError(f"{name} {path} is a folder; name a file in it")
     if kinds and path.suffix.lstrip(".").lower() not in kinds:
         raise ValueError(f"{name} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
-    room_for(path.parent)
+    room_for(as_path(name, path).parent)

@@ -134,6 +134,8 @@ def linear_cka(
     x = as_inputs(x)
     tapped = [(model, layers_of(model, x, layers, **options))]
     if other is not None:
+        if not isinstance(other, nn.Module):
+            raise ValueError(f"other must be a torch.nn.Module; got {type(other).__name__}")
         tapped.append((other, layers_of(other, x, None, **options)))
     names = [name for _, each in tapped for name in each]
     n = samples(x)

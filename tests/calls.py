@@ -209,6 +209,11 @@ def calls(w: SimpleNamespace) -> dict[str, tuple[Callable, dict]]:
         "modlib.dynamic_graph": dict(model=w.net, x=w.x, k=3, layers=w.layers) | whole,
         "modlib.graph.iter_graphs": dict(model=w.net, x=w.x, k=3, samples=[range(6), range(4, 12)], layers=w.layers) | whole,
         "modlib.modularity": dict(graph=w.graph, labels=w.y, per_class=False),
+        "modlib.modularity.communities": dict(graph=w.graph, resolution=1.0, seed=0),
+        "modlib.models.export.export_onnx": dict(
+            model=w.net, folder=w.folder / "onnx", name="net", size=(3, 8, 8), layers=w.layers, gradient=False, weights=True
+        ),
+        "modlib.models.export.layout": dict(model=w.net),
         "modlib.modularity_curve": dict(model=w.net, x=w.x, y=w.y, k=3, layers=w.layers) | whole,
         "modlib.curves.curve_of": dict(graph=w.dynamic, y=w.y),
         "modlib.repeat_curves": dict(model=w.net, n=6, k=3, draws=2) | pool | {"batch_size": 5, "memory": None},
@@ -225,10 +230,11 @@ def calls(w: SimpleNamespace) -> dict[str, tuple[Callable, dict]]:
         ),
         "modlib.significance.mantel": dict(a=_matrix(1), b=_matrix(2), given=_matrix(3), count=9, seed=0),
         "modlib.significance.blocks": dict(difference=_matrix(1), stage=[0, 0, 1, 1, 1]),
-        "modlib.similarity.modularity_difference": dict(q=w.curve.q),
-        "modlib.similarity.linear_cka": dict(model=w.net, x=w.x, layers=w.layers, minibatch=None, memory="1GiB") | options,
+        "modlib.similarity.modularity_difference": dict(q=w.curve.q, other=w.curve.q),
+        "modlib.similarity.linear_cka": dict(model=w.net, x=w.x, layers=w.layers, other=w.net, minibatch=None, memory="1GiB")
+        | options,
         "modlib.similarity.cka_of": dict(features=[w.features, w.features**2], unbiased=False),
-        "modlib.similarity.shared_edges": dict(graph=w.dynamic, y=w.y),
+        "modlib.similarity.shared_edges": dict(graph=w.dynamic, y=w.y, other=w.dynamic),
         "modlib.training.train": w.trained
         | dict(dataset="cifar10", recipe="fast", weights=None, seed=0, device="cpu", max_minutes=None, progress=False),
         "modlib.training.Recipe": vars(RECIPES["fast"]),

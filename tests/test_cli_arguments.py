@@ -37,6 +37,7 @@ FILES = [each for each in ODD if each not in ("", ".") and len(each) < 100]  # o
 TAKEN = {  # odd values that nobody is wrong to give
     "curve": {"seed": ["0"], "json": FILES, "split": [".", ""]},
     "prune": {"tol": ["0", "1.5", "1e30"], "output": FILES, "split": [".", ""]},
+    "export": {"out": [*FILES, ".", ""]},
     "reproduce": {
         "seed": ["0"],
         "max_minutes": ["0", "1.5", "1e30"],
@@ -80,6 +81,7 @@ def given(tmp_path_factory):
         ),
         "train": (["resnet20"], {"dataset": "cifar10", "epochs": 1, "folder": folder / "run"}),
         "prune": (["resnet20"], few | {"draws": 2, "tol": 0.01, "output": folder / "p.safetensors", "remove": "layer1.1"}),
+        "export": (["resnet20"], {"weights": thin, "out": folder / "onnx"}),
         "data": (["cifar100"], {"door": "torchvision"}),
         "reproduce": (
             ["fig4"],

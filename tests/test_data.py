@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hosting import answering, sends
 from PIL import Image
 
@@ -678,3 +679,13 @@ def test_the_real_tiny_imagenet_is_read():
     store("tinyimagenet50", archive=TINY_ARCHIVE)
     images = load_images("tinyimagenet50", 500)
     assert np.bincount(images.y).tolist() == [10] * 50
+
+
+def test_images_of_tensors_and_lists(sample):
+    of = [Images(torch.from_numpy(sample.x), torch.from_numpy(sample.y), list(sample.classes), "mine"),
+          Images(sample.x.tolist(), sample.y.tolist(), sample.classes, "mine")]  # fmt: skip
+    for images in of:
+        assert isinstance(images.x, np.ndarray) and (images.x == sample.x).all() and images[3][1] == sample[3][1]
+        assert images.classes == sample.classes
+    with pytest.raises(ValueError, match="N labels, whole numbers; got .*float64"):
+        Images(sample.x, sample.y.astype(float), sample.classes, "mine")

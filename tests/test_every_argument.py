@@ -169,6 +169,7 @@ FIELDS = {  # of classes: their parts have names, but other meanings
     "plot_layouts": {"columns": f"1e30, {WHOLE}"},
     "panels": {"count": WHOLE},
     "mantel": {"count": WHOLE},
+    "communities": {"resolution": NUMBER},
     "load_images": {"size": WHOLE},
     "train": {"epochs": "None, 0-d array", "seed": "0", "batch_size": "None"},
     "fine_tune": {"epochs": "0-d array", "seed": "0"},

@@ -1,12 +1,12 @@
 """Formulas as MathML, which browsers set by themselves: without a script, on paper, and aloud."""
 
 import html
+import importlib.util
 import io
 import re
 from pathlib import Path
 
 import math_core
-import ziamath
 from docutils import nodes
 from fontTools import subset
 from fontTools.ttLib import TTFont
@@ -18,7 +18,7 @@ from sphinx.writers.html5 import HTML5Translator
 logger = logging.getLogger(__name__)
 convert = math_core.LatexToMathML(fancy_error=False).convert_with_local_state
 
-FONT = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+FONT = Path(importlib.util.find_spec("ziamath").origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"
 # Beside what the pages hold: browsers set a lone letter of MathML as one of these, in italics.
 ITALICS = {0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C)}
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modlib._checks import as_array, as_path, check_seed, checked, shown, unknown, whole_number
+from modlib._checks import as_array, as_path, check_seed, checked, listed, shown, unknown, whole_number
 from modlib.data import archives
 from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS, SPLITS
 from modlib.data.downloads import PIXELS, fetch, pixel_hash
@@ -25,10 +25,9 @@ __all__ = ["ASSETS", "Images", "cache_folder", "load_images", "store", "writable
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
-@checked
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images.
+    """Labelled images. What is given as tensors or lists becomes arrays.
 
     ``images[3]`` is an image and its label, ``images[:100]`` are the first hundred, and a loop goes through images with their
     labels.
@@ -46,9 +45,14 @@ class Images:
     name: str
 
     def __post_init__(self):
-        if np.shape(self.x)[:1] != np.shape(self.y) or self.y.dtype.kind not in "iu":
-            got = f"shapes {self.x.shape} and {self.y.shape}, {self.y.dtype}"
+        given = {"x": as_array(self.x), "y": as_array(self.y), "classes": tuple(listed("classes", self.classes, "names"))}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+        if not self.x.ndim or self.x.shape[:1] != self.y.shape or self.x.dtype.kind not in "biuf" or self.y.dtype.kind not in "iu":
+            got = f"shapes {self.x.shape} and {self.y.shape}, {self.x.dtype} and {self.y.dtype}"
             raise ValueError(f"x and y must be N images and N labels, whole numbers; got {got}")
+        if not isinstance(self.name, str):
+            raise ValueError(f"name must be text; got name={shown(self.name)}")
         if self.x.dtype.kind == "f" and not np.isfinite(self.x).all():
             raise ValueError("x must hold finite pixels; got NaN or infinity")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from modlib._checks import as_path, room_for, unknown, whole_number
+from modlib._checks import as_path, checked, room_for, unknown, whole_number
 from modlib._tensors import exactly, plain
 from modlib.data import write_atomically
 from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS
@@ -21,6 +21,7 @@ CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 RESERVED = ("images", "labels", "logits", "gradient", "loss")  # names of inputs and outputs, which no layer may have
 
 
+@checked
 def export_onnx(
     model: nn.Module,
     folder: str | Path,
@@ -102,6 +103,7 @@ def export_onnx(
     return {**paths, "weights": folder / graphs.WEIGHTS if weights else None, "layers": names, "tensors": place}
 
 
+@checked
 def layout(model: nn.Module) -> list[dict]:
     """Name, shape and offset in bytes of each tensor in the file of weights: float32 (little-endian), one after another, in the
     order of the state_dict.

@@ -40,16 +40,22 @@ def forward(
 
 def _traced(network: nn.Module, images: torch.Tensor, outputs: list[str]) -> onnx.ModelProto:
     """By torch's exporter from traces, which keeps every weight under its name; the other one takes packages of its own."""
-    file = io.BytesIO()
+    file, numbered = io.BytesIO(), {f"output_{i}": name for i, name in enumerate(outputs)}  # torch takes no "0" for a name
     # Where it fails, torch prints the whole graph. Of what a trace cannot follow it warns, and the trial finds it.
     with warnings.catch_warnings(), mock.patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network, (images,), file, dynamo=False, opset_version=OPSET, training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False, input_names=["images"], output_names=outputs,
-            dynamic_axes={each: {0: "N"} for each in ("images", *outputs)},
+            do_constant_folding=False, input_names=["images"], output_names=[*numbered],
+            dynamic_axes={each: {0: "N"} for each in ("images", *numbered)},
         )  # fmt: skip
-    return onnx.load_from_string(file.getvalue())
+    proto = onnx.load_from_string(file.getvalue())
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [numbered.get(name, name) for name in names]
+    for each in proto.graph.output:
+        each.name = numbered[each.name]
+    return proto
 
 
 def _culprit(network: nn.Module, images: torch.Tensor) -> str:
