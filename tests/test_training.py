@@ -320,9 +320,9 @@ def test_a_loss_that_diverges_stops_the_run_and_keeps_what_was_good(monkeypatch,
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def made(n=9, channels=3, size=32, top=9, dtype=np.int64):
+def made(n=9, channels=3, size=32, top=9):
     """Black images with labels up to ``top``."""
-    y = np.minimum(np.arange(n) % 2, top).astype(dtype)
+    y = np.minimum(np.arange(n) % 2, top)
     y[-1:] = max(top, 1) if top > 0 else top
     return Images(np.zeros((n, channels, size, size), np.uint8), y, ("a",) * 10, "mine")
 
@@ -332,10 +332,10 @@ def made(n=9, channels=3, size=32, top=9, dtype=np.int64):
     (dict(recipe="fats"), "unknown recipe 'fats'; did you mean 'fast'"),
     (dict(dataset="cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10"),
     (dict(epochs=0), "epochs must be .* got epochs=0"),
-    (dict(recipe=["fast"]), r"unknown recipe .*\['fast'\].* Known: paper, fast, short"),
+    (dict(recipe=["fast"]), r"recipe must be text or modlib.Recipe; got recipe=\['fast'\]"),
     (dict(batch_size=0), "batch_size must be a whole number of at least 1; got batch_size=0"),
     (dict(batch_size="8"), "batch_size must be a whole number"),
-    (dict(seed=-1), "seed must be a whole number of at least 0; got seed=-1"),
+    (dict(seed=-1), "seed must be a whole number in 0..4294967295; got seed=-1"),
     (dict(seed="one"), "seed must be a whole number"),
     (dict(max_minutes=-1), "max_minutes must be a number of at least 0; got max_minutes=-1"),
     (dict(max_minutes=float("nan")), "max_minutes must be a number of at least 0; got max_minutes=nan"),
@@ -350,7 +350,6 @@ def made(n=9, channels=3, size=32, top=9, dtype=np.int64):
     (dict(data=[made(), made(channels=1)]), r"data must be images of shape \(N, 3, H, W\); got \(9, 1, 32, 32\) in 'mine'"),
     (dict(data=[made(), made(top=10)]), r"labels must be whole numbers in 0..9; got 0 to 10 \(int64\) in 'mine'"),
     (dict(data=[made(top=-1), made()]), r"labels must be whole numbers in 0..9; got -1 to -1"),
-    (dict(data=[made(dtype=float), made()]), r"labels must be whole numbers in 0..9; got .*float64"),
     (dict(name="vgg11", data=[made(size=8), made()]), "the network cannot take the 8 x 8 pixels of the data in 'mine'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_in_a_sentence(data, tmp_path, arguments, says):
@@ -410,9 +409,9 @@ def test_the_record_names_the_precision(data, tmp_path, monkeypatch, supported):
 
 @pytest.mark.parametrize("numbers, says", [
     (dict(schedule="cosine"), "unknown schedule of the recipe 'cosine'.* Known: steps, one-cycle"),
-    (dict(epochs=0), "epochs must be a whole number of at least 1; got epochs=0"),
+    (dict(epochs=0), "epochs must be a whole number in 1..1000000; got epochs=0"),
     (dict(batch_size=-5), "batch_size must be a whole number of at least 1"),
-    (dict(crop=-1), "crop must be a whole number of at least 0"),
+    (dict(crop=-1), "crop must be a whole number in 0..1000"),
     (dict(lr=float("nan")), "lr must be a number of at least 0; got lr=nan"),
     (dict(weight_decay=-1e-4), "weight_decay must be a number of at least 0"),
     (dict(label_smoothing=2), r"label_smoothing must be a number in 0..1; got label_smoothing=2"),
