@@ -186,7 +186,7 @@ def _member(hint) -> tuple[str, Callable]:
         plural = {"text": "names", "a whole number": "whole numbers", "a number": "numbers"}.get(words, words)
         return f"a list of {plural}", lambda value: _sized(value) and all(map(fits, value))
     if kind is np.ndarray:
-        return "an array of numbers", lambda value: isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+        return "an array of numbers", lambda value: isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}", lambda value: isinstance(value, kind)
 
 

@@ -36,6 +36,7 @@ class Curve:
     n: int
 
     def __post_init__(self):
+        whole_number("k", self.k, 1), whole_number("n", self.n, 0)
         shapes = f"{len(self.layers)}, {self.q.shape} and {self.per_class.shape}"
         if self.q.shape != (len(self.layers),) or self.per_class.ndim != 2 or len(self.per_class) != len(self.layers):
             raise ValueError(f"layers, q (L,) and per_class (L, C) must have one entry a layer; got {shapes}")
@@ -59,7 +60,8 @@ class CurveDraws:
     n: int
 
     def __post_init__(self):
-        if np.ndim(self.q) != 2 or len(self.layers) != self.q.shape[1]:
+        whole_number("k", self.k, 1), whole_number("n", self.n, 0)
+        if self.q.ndim != 2 or len(self.layers) != self.q.shape[1]:
             raise ValueError(f"q must be (draws, L) for {len(self.layers)} layers; got shape {np.shape(self.q)}")
 
     @property

@@ -153,7 +153,7 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes: Sequence[str], *, l
     """
     layers = list(graph.layers if layers is None else layers)
     for name in layers:
-        one_of("name in layers", name, graph.layers)
+        one_of("layer", name, graph.layers)
     if not layers:
         raise ValueError("layers must name one layer or more; got none")
     columns = min(len(layers), 2 if len(layers) <= 4 else 4)

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -198,12 +198,12 @@ class Records:
     """
 
     def __init__(self, results: Iterable[Result] = ()):
-        held = []
-        for each in results if isinstance(results, Iterable) else [results]:
+        many = isinstance(results, Iterable) and not isinstance(results, (str, Mapping)) and getattr(results, "ndim", 1)
+        self.results = ()
+        for each in results if many else [results]:
             if not isinstance(each, Result):
                 raise ValueError(f"results must be modlib.results.Result, one after another; got {shown(each)}")
-            held.append(each)
-        self.results = tuple(held)
+            self.results += (each,)
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":

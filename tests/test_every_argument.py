@@ -1,17 +1,16 @@
 """Every public function, class and method, with one argument after another replaced by what is odd: an answer that makes sense, or
 a sentence that names the argument.
 
-``tests/calls.py`` has a valid call of each, and the odd values. ``pytest -m slow`` tries all of them, the usual run a part that
-changes from argument to argument; the page book/tried.md has the counts.
+``tests/calls.py`` has a valid call of each, and the odd values; the page book/tried.md has the counts.
 """
 
 import os
 import re
 import signal
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import redirect_stdout
-from inspect import isgenerator
+from inspect import isgenerator, signature
 from io import StringIO
 from itertools import islice
 
@@ -21,7 +20,6 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-PART = 9  # of so many odd values the usual run tries one
 SECONDS = 20  # more is no answer
 
 # The odd values that an argument may have: nobody is wrong who gives them.
@@ -82,7 +80,7 @@ MAY = {
     "records": "None",
     "printed": "True",
     "results": "None, [], (), empty array",
-    "paper": "None, [], ()",
+    "paper": "None, [], (), grad",
     "title": TEXT,
     "ax": "None",
     "columns": f"1e30, {WHOLE}",
@@ -119,10 +117,10 @@ FIELDS = {  # of classes: their parts have names, but other meanings
     "Images": {"x": "", "y": "", "classes": "[], (), twice, text array, empty array", "name": TEXT},
     "Images.__getitem__": {"index": "0, -1, np.int64, [], (), bool array, empty array"},
     "KnnGraph": {},
-    "DynamicGraph": {"layers": ""},
+    "DynamicGraph": {"layers": "text array"},
     "DynamicGraph.__getitem__": {"layer": "0, -1"},
-    "Curve": {"layers": "twice, text array", "q": "", "per_class": "matrix", "k": WHOLE, "n": WHOLE},
-    "CurveDraws": {"layers": "twice, text array", "q": "", "k": WHOLE, "n": WHOLE},
+    "Curve": {"layers": "twice, text array", "q": "", "per_class": "matrix", "k": f"1e30, {WHOLE}", "n": f"0, 1e30, {WHOLE}"},
+    "CurveDraws": {"layers": "twice, text array", "q": "", "k": f"1e30, {WHOLE}", "n": f"0, 1e30, {WHOLE}"},
     "CurveGrid": {"layers": "twice, text array", "n": "", "k": ""},
     "CurveGrid.draws": {"n": "", "k": "0-d array"},
     "Recipe": {
@@ -151,7 +149,7 @@ FIELDS = {  # of classes: their parts have names, but other meanings
     "Records.best": {"model": TEXT, "dataset": TEXT},
     "ModularityTracker": {"resume": ""},
     "find_redundant": {"model": "None"},
-    "find_redundant[numbers]": {"curve": "", "layers": "None, twice, text array"},
+    "find_redundant[numbers]": {"curve": "matrix", "layers": "None, twice, text array"},
     "prune": {"plan": "[], (), empty array"},
     "iter_features": {},
     "linear_cka": {"memory": "1e30"},
@@ -177,12 +175,12 @@ FIELDS = {  # of classes: their parts have names, but other meanings
 
 # What a sentence may name in place of the argument: what is wrong is how two of them fit, or it is what the argument holds.
 SAYS = {
-    "name": "unknown (model|attack)|was not measured",
+    "name": "unknown (model|attack|dataset)|was not measured",
     "x": "labels|samples|k must|image of shape",
     "features": "samples|k must",
     "y": "labels",
     "model": "unknown layer|unknown recorded network",
-    "layers": "unknown layer|name in layers",
+    "layers": "unknown layer",
     "plan": "unknown layer",
     "images": "labels|x of shape",
     "n": "k must",
@@ -218,13 +216,6 @@ def counts():
     found = Counter()
     yield found
     print(f"{sum(found.values()):,} calls: {dict(found)}")
-
-
-@pytest.fixture(params=[PART, pytest.param(1, marks=pytest.mark.slow)], ids=["few", "many"])
-def part(request):
-    if request.node.get_closest_marker("slow") and "slow" not in (request.config.option.markexpr or ""):
-        pytest.skip("tens of thousands of calls; pytest -m slow")
-    return request.param
 
 
 def call(function, arguments: dict):
@@ -283,12 +274,17 @@ def fault(short: str, argument: str, odd: str, value, found, usual) -> str:
 
 
 def test_every_public_name_has_a_valid_call(world):
-    valid, found = {name.partition("[")[0] for name in calls.calls(world)}, calls.public()
-    assert valid == {*found}
+    given = defaultdict(set)
+    for title, arguments in calls.calls(world).items():
+        given[title.partition("[")[0]] |= {*arguments}
+    assert {*given} == {*calls.public()}
+    for name, function in calls.public().items():
+        named = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+        assert not {*named} - given[name], name
 
 
 @pytest.mark.parametrize("name", calls.public())
-def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, part, monkeypatch):
+def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, monkeypatch):
     def shut(*_, **__):
         raise OSError("no network")
 
@@ -296,16 +292,14 @@ def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, par
     monkeypatch.setattr("modlib.data.downloads.retrieve", shut)
     monkeypatch.setattr("modlib.models.sources.retrieve", shut)
     function, faults = calls.public()[name], []
-    for place, (title, arguments) in enumerate(calls.calls(world).items()):
+    for title, arguments in calls.calls(world).items():
         if title.partition("[")[0] != name:
             continue
         short = function.__qualname__ + title[len(name) :]
         usual = call(function, arguments)
         counts["valid"] += 1
         for argument in arguments.keys() - {"self"}:
-            for number, odd in enumerate(calls.odd_values(world.folder)):
-                if (number + place + len(argument)) % part:
-                    continue
+            for odd in calls.odd_values(world.folder):
                 value = calls.odd_values(world.folder)[odd]
                 found = call(function, arguments | {argument: value})
                 wrong = fault(short, argument, odd, value, found, usual)

@@ -98,8 +98,8 @@ def test_what_is_no_record_is_named_and_left_alone(tmp_path, content):
     (lambda r: r["values"].update(p=3), "'p' must have dims and data"),
     (lambda r: r["coords"].update(layer=["a", "b", "a"]), "'layer' must name each label once"),
     (lambda r: r["coords"].update(layer="abc"), "'layer' must be a list"),
-    (lambda r: r.update(values=[]), "its values must be a dict"),
-    (lambda r: r.update(experiment=3), "its experiment must be a str"),
+    (lambda r: r.update(values=[]), "values must be a dict"),
+    (lambda r: r.update(experiment=3), "experiment must be text"),
     (lambda r: r.update(evidence="date command device python torch modlib"), r"it lacks evidence\.date"),
     (lambda r: r["evidence"].update(date=None), r"it lacks evidence\.date"),
     (lambda r: r.update(format=True), "has format True"),
@@ -167,8 +167,8 @@ def test_damaged_weights(tries, refused, small, tmp_path, precision):
     ({"num_classes": 10**9}, "num_classes must be"),
     ({"num_classes": 10**30}, "num_classes must be"),
     ({"foo": 1}, "that modlib did not write"),
-    ({"dataset": {}}, "no network can be built|unknown dataset"),
-    ({"pixels": [1]}, "pixels must be the means"),
+    ({"dataset": {}}, "no network can be built|dataset must be text"),
+    ({"pixels": [1]}, "pixels must be a tuple of 2"),
     ({"pixels": [[0.5] * 7, [1] * 7]}, "pixels must be the means"),
     ({"pixels": [[0, 0, 0], [0, 0, 0]]}, "pixels must be the means"),
     ({"pixels": [[float("nan"), 0, 0], [1, 1, 1]]}, "pixels must be the means"),
@@ -443,7 +443,7 @@ def test_images_are_gone_through_one_by_one(sample):
 
 @pytest.mark.parametrize("name", [3, None, ["cifar10"]])
 def test_the_name_of_a_dataset_is_a_name(name):
-    with pytest.raises(ValueError, match="name must be the name of a dataset or the path of a folder"):
+    with pytest.raises(ValueError, match="name must be the path of a file or a folder"):
         load_images(name)
 
 

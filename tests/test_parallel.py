@@ -142,7 +142,7 @@ def test_two_campaigns_that_are_killed_leave_the_unit_to_the_third(counted, tmp_
 
 
 @pytest.mark.parametrize("options, error, says", [
-    (dict(jobs=0), ValueError, "jobs must be a whole number of at least 1; got jobs=0"),
+    (dict(jobs=0), ValueError, "jobs must be a whole number in 1..1000; got jobs=0"),
     (dict(backend="dask"), ValueError, "needs scheduler=ADDRESS"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_told_in_a_sentence(deadly, options, error, says):

@@ -171,8 +171,8 @@ def test_files_that_hold_something_else_are_told(tmp_path, content, says):
     (dict(name="resnet20", source="akamaster"), "to fetch it, say weights='akamaster'"),
     (dict(name="resnet20", weights="w.th", source="akamastre"), "unknown source of weights 'akamastre'; did you mean 'akamaster'"),
     (dict(name="resnet44"), "Others' are fetched by weights='akamaster' or weights='chenyaofo'"),
-    (dict(name=3), "unknown model 3"),
-    (dict(name="resnet20", dataset=None), "unknown dataset None"),
+    (dict(name=3), "name must be text; got name=3"),
+    (dict(name="resnet20", dataset=None), "dataset must be text; got dataset=None"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_sentence(arguments, says):
     with pytest.raises(ValueError, match=says):

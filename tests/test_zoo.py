@@ -254,7 +254,7 @@ def test_embedded_weights_are_as_accurate_as_recorded(entry):
 def test_curve_of_embedded_weights_rises_and_that_of_random_ones_does_not(entry):
     if entry["dataset"] != "cifar10":
         pytest.skip("no sample of this dataset is embedded")
-    images = modlib.load_images("cifar10", n=500)
+    images = modlib.load_images("cifar10", n=250)
     trained = modlib.modularity_curve(load_model(entry["name"]), images.x, images.y)
     torch.manual_seed(0)
     random = modlib.modularity_curve(build_model(entry["name"]), images.x, images.y)

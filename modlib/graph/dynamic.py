@@ -34,7 +34,7 @@ class DynamicGraph:
     graphs: tuple[KnnGraph, ...]
 
     def __post_init__(self):
-        if not self.graphs or len({*self.layers}) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
+        if not len(self.graphs) or len({*self.layers}) != len(self.graphs) or len({graph.n for graph in self.graphs}) > 1:
             sizes = ", ".join(str(graph.n) for graph in self.graphs)
             got = f"{len(self.layers)} layers and graphs of {sizes} nodes"
             raise ValueError(f"graphs must be one a layer, of the same samples; got {got}")

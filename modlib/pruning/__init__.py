@@ -92,7 +92,7 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     [2, 3, 2]
     """
     if not isinstance(plan, Plan):
-        plan = listed("plan", plan, "names of layers, or a Plan")
+        plan = listed("plan", plan, "names of layers, such as ['layer1.1'], or a Plan")
     units = match(model, plan.layers) if isinstance(plan, Plan) else units_of(model)
     owner = {name: i for i, unit in enumerate(units) for name in unit.names}
     gone, room = set(), Stages(units)

@@ -33,17 +33,16 @@ def graph_lab(graph=None, labels=None, *, start: str = "triangles") -> Widget:
     >>> sorted(graph_lab().data["presets"])
     ['karate', 'pairs', 'perfect', 'random', 'ring', 'triangles', 'worst']
     """
-    presets, offered = {}, _presets()
-    one_of("start", start, offered)
+    presets = {}
     if graph is not None:
         modularity(graph, labels)  # its sentences for what does not fit
         a = graph.adjacency() if isinstance(graph, KnnGraph) else graph
         a = nx.to_numpy_array(a) if isinstance(a, nx.Graph) else a.toarray() if issparse(a) else as_array(a).astype(float)
         if not 2 <= len(a) <= MOST_NODES:
             raise ValueError(f"graph must have 2..{MOST_NODES} nodes to be changed by hand; got {len(a)}")
-        start = "yours"
-        presets[start] = _preset("Your graph", "", nx.from_numpy_array(a), labels)
-    presets |= {name: _preset(*row) for name, row in offered.items()}
+        presets["yours"] = _preset("Your graph", "", nx.from_numpy_array(a), labels)
+    presets |= {name: _preset(*row) for name, row in _presets().items()}
+    start = "yours" if one_of("start", start, presets) and graph is not None else start
     first = presets[start]
     xy, groups = np.array(first["at"]), np.array(first["groups"])
     a = np.zeros((len(xy), len(xy)))
