@@ -69,7 +69,7 @@ def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
     Compare Q under labels with Q under these communities, and the two partitions with each other.
 
     Args:
-        graph: what :func:`modularity` takes.
+        graph: what :func:`modlib.modularity` takes.
         resolution: above 1 finds smaller communities, below 1 larger ones; Q itself is that of 1.
         seed: of the order in which nodes are visited.
 
@@ -77,7 +77,7 @@ def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
         (N,) int64: the number of each sample's community, the largest 0; (L, N) for a dynamic graph of L layers.
 
     Raises:
-        ValueError: for a graph without edges, and as :func:`modularity` does; for a resolution that is not above 0.
+        ValueError: for a graph without edges, and as :func:`modlib.modularity` does; for a resolution that is not above 0.
 
     >>> communities(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
     array([0, 0, 1, 1])
