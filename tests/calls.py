@@ -211,7 +211,7 @@ def calls(w: SimpleNamespace) -> dict[str, tuple[Callable, dict]]:
         "modlib.modularity": dict(graph=w.graph, labels=w.y, per_class=False),
         "modlib.modularity.communities": dict(graph=w.graph, resolution=1.0, seed=0),
         "modlib.models.export.export_onnx": dict(
-            model=w.net, folder=w.folder / "onnx", name="net", size=(3, 8, 8), layers=w.layers, gradient=False, weights=True
+            model=w.net, folder=w.folder / "onnx", name="net", size=(3, 8, 8), layers=w.layers, gradient=True, weights=True
         ),
         "modlib.models.export.layout": dict(model=w.net),
         "modlib.modularity_curve": dict(model=w.net, x=w.x, y=w.y, k=3, layers=w.layers) | whole,

@@ -6,6 +6,7 @@ a sentence that names the argument.
 
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections import Counter, defaultdict
@@ -25,6 +26,7 @@ SECONDS = 20  # more is no answer
 # The odd values that an argument may have: nobody is wrong who gives them.
 WHOLE = "np.int64, 0-d array"
 NUMBER = f"{WHOLE}, 0, 1.5, 1e30"
+NEW = "no path, 'x', '../../x', '3'"  # names of a folder to be made
 TEXT = "'', 'x', '../../x', NUL, long, '3'"
 MAY = {
     "model": "network",
@@ -114,7 +116,7 @@ MAY |= dict.fromkeys(
     ("nb_iter", "binary_search_steps", "max_iterations", "max_pixels", "d", "t", "round_ub", "max_nb_seeds"), WHOLE
 )
 FIELDS = {  # of classes: their parts have names, but other meanings
-    "Images": {"x": "", "y": "", "classes": "[], (), twice, text array, empty array", "name": TEXT},
+    "Images": {"x": "grad", "y": "", "classes": "[], (), twice, text array, empty array", "name": TEXT},
     "Images.__getitem__": {"index": "0, -1, np.int64, [], (), bool array, empty array"},
     "KnnGraph": {},
     "DynamicGraph": {"layers": "text array"},
@@ -152,7 +154,6 @@ FIELDS = {  # of classes: their parts have names, but other meanings
     "find_redundant[numbers]": {"curve": "matrix", "layers": "None, twice, text array"},
     "prune": {"plan": "[], (), empty array"},
     "iter_features": {},
-    "linear_cka": {"memory": "1e30"},
     "accuracy": {},
     "repeat_curves": {"n": "", "images": ""},
     "curve_grid": {"n": "", "k": "grad", "images": ""},
@@ -162,15 +163,18 @@ FIELDS = {  # of classes: their parts have names, but other meanings
     "measurement": {"experiment": TEXT, "settings": "{}, {1: 2}", "values": "{}"},
     "reproduce": {"batch_size": f"None, {WHOLE}, 1e30", "images": "None, folder"},
     "attack[jsma]": {"theta": f"-1, -0.5, 0, 1.5, {WHOLE}"},
-    "modularity_difference": {"q": "grad"},
     "load_model[architecture]": {"num_classes": "", "stages": ""},
     "plot_layouts": {"columns": f"1e30, {WHOLE}"},
     "panels": {"count": WHOLE},
     "mantel": {"count": WHOLE},
     "communities": {"resolution": NUMBER},
+    "modularity_difference": {"q": "grad", "other": "None, grad"},
+    "shared_edges": {"other": "None"},
+    "linear_cka": {"memory": "1e30", "other": "None"},
+    "export_onnx": {"folder": f"{NEW}, folder", "gradient": "True", "weights": "True"},
     "load_images": {"size": WHOLE},
-    "train": {"epochs": "None, 0-d array", "seed": "0", "batch_size": "None"},
-    "fine_tune": {"epochs": "0-d array", "seed": "0"},
+    "train": {"folder": f"{NEW}, None, folder", "epochs": "None, 0-d array", "seed": "0", "batch_size": "None"},
+    "fine_tune": {"folder": NEW, "epochs": "0-d array", "seed": "0"},
 }
 
 # What a sentence may name in place of the argument: what is wrong is how two of them fit, or it is what the argument holds.
@@ -196,6 +200,7 @@ SAYS = {
     "figures": "figure",
     "network": "unknown recorded network",
     "scheduler": "backend of a scheduler",
+    "other": "model has no blocks",
 }
 MAY_RAISE = {"Images.__getitem__": IndexError, "Result.__getitem__": KeyError, "Result.at": KeyError, "Result.table": KeyError}
 
@@ -284,11 +289,12 @@ def test_every_public_name_has_a_valid_call(world):
 
 
 @pytest.mark.parametrize("name", calls.public())
-def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, monkeypatch):
+def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, monkeypatch, tmp_path):
     def shut(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.chdir(world.folder)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")  # where what is written to "x" or "../../x" is of this test alone
     monkeypatch.setattr("modlib.data.downloads.retrieve", shut)
     monkeypatch.setattr("modlib.models.sources.retrieve", shut)
     function, faults = calls.public()[name], []
@@ -306,4 +312,5 @@ def test_an_odd_argument_is_refused_by_name_or_answered(name, world, counts, mon
                 counts["poor or nonsense" if wrong else "refused" if isinstance(found, Exception) else "answered"] += 1
                 if wrong:
                     faults.append(f"{title}({argument}={odd}): {wrong}: {type(found).__name__}: {str(found)[:160]}")
+    shutil.rmtree(world.folder / "none", ignore_errors=True)  # a path that was not there
     assert not faults, "\n".join(faults)

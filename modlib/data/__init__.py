@@ -48,7 +48,7 @@ class Images:
         given = {"x": as_array(self.x), "y": as_array(self.y), "classes": tuple(listed("classes", self.classes, "names"))}
         for name, value in given.items():
             object.__setattr__(self, name, value)
-        if not self.x.ndim or self.x.shape[:1] != self.y.shape or self.x.dtype.kind not in "biuf" or self.y.dtype.kind not in "iu":
+        if not self.x.ndim or self.x.shape[:1] != self.y.shape or self.x.dtype.kind not in "iuf" or self.y.dtype.kind not in "iu":
             got = f"shapes {self.x.shape} and {self.y.shape}, {self.x.dtype} and {self.y.dtype}"
             raise ValueError(f"x and y must be N images and N labels, whole numbers; got {got}")
         if not isinstance(self.name, str):
