@@ -73,6 +73,8 @@ def flag(name: str, value: object) -> bool:
 
 def as_array(value: object) -> np.ndarray:
     """As an array of numpy, a tensor from wherever it lies; what cannot be (ragged, sparse) is an object without axes."""
+    if np.ma.is_masked(value):  # what is behind the mask would count
+        return np.array(None)
     try:
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError, NotImplementedError):

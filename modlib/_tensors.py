@@ -16,16 +16,23 @@ from modlib._checks import shown
 from modlib.data import Images
 
 
-def plain(model: nn.Module) -> nn.Module:
+def plain(model: nn.Module, meta: bool = False) -> nn.Module:
     """The network itself, out of what ``torch.compile`` and parallel wrappers put around it.
 
+    Args:
+        meta: whether its shapes are enough.
+
     Raises:
-        ValueError: for anything that is no ``torch.nn.Module``.
+        ValueError: for anything that is no ``torch.nn.Module``, and for one whose weights hold no numbers.
     """
     if isinstance(model, str):
         raise ValueError(f"model must be a torch.nn.Module; got the name {model!r}. Load it: modlib.load_model({model!r})")
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    if not meta and any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "model must hold numbers; some of its weights are on the device 'meta'. See model.to_empty, and load weights"
+        )
     while True:
         if isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod
@@ -140,6 +147,8 @@ def as_tensor(x, name: str = "x") -> torch.Tensor:
         return x
     try:
         array = np.asarray(x)
+        if np.ma.is_masked(x):
+            raise TypeError("some of its numbers are masked")
         if array.dtype.kind not in "biufc":
             raise TypeError(f"numbers of type {array.dtype}" if array.ndim else "no numbers")
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), "CW"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -108,7 +109,7 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32), *, x=None) -> Cos
     >>> f"{whole.macs / 1e6:.1f} M MACs, {whole.params / 1e6:.2f} M parameters"
     '125.5 M MACs, 0.85 M parameters'
     """
-    model = plain(model)
+    model = plain(model, meta=True)
     device, _ = place(model)
     given = _zeros(1, shape) if x is None else rows_of(as_inputs(x), slice(1))
     check_pixels(model, given)
@@ -151,6 +152,15 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32), *, x=None) -> Cos
     if others.names:
         warnings.warn(f"MACs are incomplete: {', '.join(others.names)} cannot be counted", stacklevel=4)
     return Cost(sum(macs.values()), sum(params.values()), layers, tuple(others.names))
+
+
+def check_answers(logits: torch.Tensor, labels: np.ndarray) -> None:
+    """Refuse logits (N, C) that decide nothing, and labels that are none of C classes: they would count as wrong answers."""
+    if logits.isnan().any():
+        raise ValueError("model gives logits that are NaN; its weights are damaged, or its training failed")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        got = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"images.y must be in 0..{logits.shape[1] - 1}, the classes of the model; got {got}")
 
 
 def _zeros(n: int, shape: Sequence[int]) -> torch.Tensor:
@@ -212,5 +222,6 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
             logits = first_tensor(model(batch_of(x, rows, inner)))
             if logits is None or logits.ndim != 2:
                 raise ValueError("model must give one row of logits an image, shape (N, C)")
+            check_answers(logits, images.y)
             right += int((logits.argmax(1).cpu().numpy() == images.y[rows]).sum())
     return 100 * right / len(images)

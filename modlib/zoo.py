@@ -127,6 +127,8 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
     state = {}
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
+        if not torch.isfinite(tensor.half() if precision == "float16" and tensor.ndim > 1 else tensor).all():
+            raise ValueError(f"model must have finite weights, also as {precision}; {name} has not, and load_model would refuse it")
         if tensor.ndim < 2 or precision == "float32":
             state[name] = tensor
         elif precision == "float16":

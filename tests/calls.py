@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import modlib
-from modlib import Curve, CurveDraws, Images
+from modlib import Curve, CurveDraws, Images, curves, pruning
 from modlib.campaign.networks import Unit
 from modlib.curves import CurveGrid
 from modlib.results import Records, measurement, write_result
@@ -107,7 +107,7 @@ def world(folder: Path) -> SimpleNamespace:
     w.x, w.y, w.layers = w.images.x, w.images.y, ["0", "2"]
     w.features = np.random.default_rng(0).random((N, 6)).astype(np.float32)
     w.graph, w.dynamic = modlib.knn_graph(w.features, K), modlib.dynamic_graph(net, w.x, K)
-    w.curve = modlib.curves.curve_of(w.dynamic, w.y)
+    w.curve = curves.curve_of(w.dynamic, w.y)
     w.names = tuple(modlib.layer_names(w.thin))
     w.thin_curve = Curve(w.names, np.linspace(0, 0.5, 7), np.zeros((7, 1)), 3, N)
     w.draws = CurveDraws(("0", "2"), np.array([[0.1, 0.2], [0.2, 0.4]]), 3, N)
@@ -122,10 +122,10 @@ def world(folder: Path) -> SimpleNamespace:
     w.data = (w.images, w.images)
     w.trained = dict(name="resnet20", stages=(1, 1, 1), folder=folder / "run", data=w.data, epochs=1, batch_size=6)
     train(**w.trained)
-    w.tuned = dict(model=modlib.pruning.prune(w.thin, ["layer1.1"]), folder=folder / "tuned", data=w.data, epochs=1)
-    modlib.pruning.fine_tune(**w.tuned)
+    w.tuned = dict(model=pruning.prune(w.thin, ["layer1.1"]), folder=folder / "tuned", data=w.data, epochs=1)
+    pruning.fine_tune(**w.tuned)
     w.positions = [np.random.default_rng(i).random((N, 2)) for i in range(2)]
-    w.plan = modlib.pruning.random_plan(w.thin, 1)
+    w.plan = pruning.random_plan(w.thin, 1)
     w.attacked = modlib.attack(net, w.images, "onepixel", max_pixels=20)
     w.tracker = ModularityTracker(net, w.x, w.y, layers=["0"])
     w.tracker.step(1)

@@ -4,11 +4,13 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 import modlib
 from modlib import Curve, attacks, curves, plots, pruning, results, significance, similarity
-from modlib.cost import cost, seconds
+from modlib.cost import accuracy, cost, seconds
 from modlib.tracker import ModularityTracker
+from modlib.zoo import save_model
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,55 @@ def test_what_cannot_be_is_refused_before_the_work(net, tmp_path):
         modlib.dynamic_graph(net, IMAGES.x, forward=never, resume=tmp_path / "file" / "r")
     with pytest.raises(OSError, match="nothing can be written to"):
         modlib.training.train("resnet20", data=(IMAGES, IMAGES), folder=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("use", [
+    lambda model, path: modlib.modularity_curve(model, IMAGES.x, IMAGES.y),
+    lambda model, path: modlib.attack(model, IMAGES, "fgsm"),
+    lambda model, path: accuracy(model, IMAGES),
+    lambda model, path: seconds(model),
+    lambda model, path: save_model(model, path),
+    lambda model, path: ModularityTracker(model, IMAGES.x, IMAGES.y),
+])  # fmt: skip
+def test_a_network_without_numbers_is_told(use, tmp_path):
+    with torch.device("meta"):
+        model = modlib.build_model("resnet20", stages=(1, 1, 1))
+    with pytest.raises(ValueError, match="model must hold numbers; some of its weights are on the device 'meta'"):
+        use(model, tmp_path / "w.safetensors")
+    assert cost(model).params > 0 and modlib.layer_names(model)  # shapes are enough
+
+
+@pytest.mark.parametrize("use, says", [
+    (lambda model, path: accuracy(model, IMAGES), "model gives logits that are NaN"),
+    (lambda model, path: modlib.attack(model, IMAGES, "fgsm"), "model gives logits that are NaN"),
+    (lambda model, path: modlib.modularity_curve(model, IMAGES.x, IMAGES.y), "layer 'conv1': features must be finite"),
+    (lambda model, path: save_model(model, path), "model must have finite weights, also as float32; conv1.weight has not"),
+])  # fmt: skip
+def test_a_network_of_nan_has_no_accuracy_and_is_not_saved(use, says, tmp_path):
+    model = modlib.build_model("resnet20", stages=(1, 1, 1))
+    torch.nn.init.constant_(model.conv1.weight, float("nan"))
+    with pytest.raises(ValueError, match=says):
+        use(model, tmp_path / "w.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_that_a_precision_does_not_hold_are_not_saved(net, tmp_path):
+    model = pruning.prune(net, [])  # a copy
+    with torch.no_grad():
+        model.fc.weight[0, 0] = 1e30
+    with pytest.raises(ValueError, match="also as float16; fc.weight has not"):
+        save_model(model, tmp_path / "w.safetensors", "float16")
+
+
+@pytest.mark.parametrize("shift", [10, -10])
+def test_labels_that_are_no_class_are_not_counted_as_wrong_answers(net, shift):
+    images = modlib.Images(IMAGES.x, IMAGES.y + shift, IMAGES.classes, IMAGES.name)
+    with pytest.raises(ValueError, match=r"images\.y must be in 0\.\.9, the classes of the model"):
+        accuracy(net, images)
+
+
+def test_what_is_masked_does_not_count_as_if_it_were_not():
+    with pytest.raises(ValueError, match="features must be .* masked"):
+        modlib.knn_graph(np.ma.masked_less(X, 0.5))
+    with pytest.raises(ValueError, match="labels must be"):
+        modlib.modularity(GRAPH, np.ma.masked_equal(Y, 1))

@@ -613,7 +613,7 @@ def changed(images, **fields):
     (lambda i: changed(i, x=i.x.astype(np.float32)), r"floats in \[0, 1\]; got float32 from 0.0 to 255.0. Undo a norm"),
     (lambda i: changed(i, x=i.x / 255 - 0.1), r"floats in \[0, 1\]; got float64 from -0.1 to 0.9"),
     (lambda i: changed(i, x=np.where(i.x == 7, np.nan, i.x / 255)), "x must hold finite pixels"),
-    (lambda i: changed(i, y=i.y + 1), r"images.y must be in 0..4, the classes of the model; got 5 at index"),
+    (lambda i: changed(i, y=i.y + 1), r"images.y must be in 0..4, the classes of the model; got 1 to 5"),
     (lambda i: changed(i, y=i.y - 1), "images.y must be integers >= 0; got int64 from -1"),
     (lambda i: changed(i, y=i.y / 1.0), "N labels, whole numbers; got .* float64"),
     (lambda i: changed(i, x=i.x[:, :2]), "model cannot take images.x of shape"),

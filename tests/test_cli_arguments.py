@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def given(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def counts():
+    found = Counter()
+    yield found
+    print(f"{sum(found.values()):,} commands: {dict(found)}")
+
+
 def cases():
     for name, command in COMMANDS.items():
         for parameter in command.params:
@@ -106,7 +114,7 @@ def cases():
 
 
 @pytest.mark.parametrize("name, parameter", [*cases()], ids=lambda each: getattr(each, "name", each))
-def test_odd_values_are_told_in_a_sentence(name, parameter, given, monkeypatch, capsys, tmp_path):
+def test_odd_values_are_told_in_a_sentence(name, parameter, given, counts, monkeypatch, capsys, tmp_path):
     def shut(*_, **__):
         raise OSError("no network")
 
@@ -134,6 +142,7 @@ def test_odd_values_are_told_in_a_sentence(name, parameter, given, monkeypatch, 
         except BaseException as error:
             status = f"{type(error).__name__}: {error}"
         out, err = capsys.readouterr()
+        counts["refused" if status else "done"] += 1
         said = " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
         words = rf"\b{parameter.name}\b|{option}|{SAYS.get(parameter.name, option)}"
         named = re.search(words, said, re.IGNORECASE) or odd[:50] and odd[:50] in said

@@ -5,6 +5,7 @@ from torch import nn
 
 from modlib._checks import flag, number, one_of, shown, unknown, whole_number
 from modlib.attacks.algorithms import TARGETS
+from modlib.cost import check_answers
 from modlib.data import Images
 from modlib.models.inputs import check_pixels
 
@@ -58,9 +59,5 @@ def check_model(model: nn.Module, images: Images, first: torch.Tensor, by_gradie
             "model must give logits that depend on the pixels by a gradient; this one computes without (under torch.no_grad, or by "
             "operators that have none). Take name='onepixel' or 'localsearch'"
         )
-    if images.y.max() >= logits.shape[1]:
-        raise ValueError(
-            f"images.y must be in 0..{logits.shape[1] - 1}, the classes of the model; got {images.y.max()} at index "
-            f"{images.y.argmax()}"
-        )
+    check_answers(logits, images.y)
     return logits.shape[1]

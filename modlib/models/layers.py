@@ -38,7 +38,7 @@ def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     [8, 10, 13, 16]
     """
     one_of("reading of a layer (at)", at, ("conv", "relu"))
-    modules = dict(plain(model).named_modules())
+    modules = dict(plain(model, meta=True).named_modules())
     blocks = _blocks(modules)
     free = {name: m for name, m in modules.items() if not any(name.startswith(block + ".") for block in blocks)}
     linear = [name for name, module in free.items() if isinstance(module, nn.Linear)]
