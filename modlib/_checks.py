@@ -127,9 +127,6 @@ def checked(door):
     >>> f(1, "a")
     Traceback (most recent call last):
     ValueError: k must be a whole number; got k='a'
-    >>> f(1, layers=3)
-    Traceback (most recent call last):
-    ValueError: layers must be a list of names, or None; got layers=3
     """
     if isclass(door):
         door.__init__ = checked(door.__init__)
