@@ -7,10 +7,10 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, wraps
 from inspect import isclass, signature
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -53,22 +53,10 @@ def one_of(what: str, value: object, known: Collection[str]) -> str:
 
 
 def listed(name: str, value: object, of: str, kind: type = str) -> list:
-    """``value`` as a list of things of a kind, or a sentence; what has no end is none, and a text is no list of letters.
-
-    >>> listed("layers", "conv1", "names")
-    Traceback (most recent call last):
-    ValueError: layers must be a list of names; got layers='conv1'
-    """
+    """``value`` as a list of things of a kind, or a sentence; what has no end is none, and a text is no list of letters."""
     if not _sized(value) or not all(isinstance(each, kind) for each in value):
         raise ValueError(f"{name} must be a list of {of}; got {name}={shown(value)}")
     return list(value)
-
-
-def flag(name: str, value: object) -> bool:
-    """``value`` as True or False, or a sentence that says what came."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False; got {name}={shown(value)}")
-    return bool(value)
 
 
 def as_array(value: object) -> np.ndarray:
@@ -118,8 +106,8 @@ def _number(value: object) -> Real | None:
 def checked(door):
     """A function, or a dataclass, whose arguments are held to their annotations at once: what they must be, in one sentence.
 
-    Of a class, an array or a list that a body tells more of, the body has its own checks; and numbers have their bounds there.
-    What is of torch is not looked at here.
+    A dataclass takes what is like an array or a tuple, such as a tensor or a list, and holds that array or tuple. Bounds and shapes
+    are for the body. What is of torch is not looked at here.
 
     >>> from collections.abc import Sequence
     >>> @checked
@@ -129,30 +117,44 @@ def checked(door):
     ValueError: k must be a whole number; got k='a'
     """
     if isclass(door):
-        door.__init__ = checked(door.__init__)
+        door.__init__ = _held(door.__init__, _cast)
         return door
+    return _held(door, lambda hint, value: value)
+
+
+def _held(door: Callable, cast: Callable) -> Callable:
     inside = signature(door)
 
     @cache
-    def kinds() -> dict[str, list]:
+    def kinds() -> dict[str, tuple]:
         hints = typing.get_type_hints(door)
         single = [name for name, each in inside.parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        return {name: _members(hints[name]) for name in single if name in hints}
+        return {name: (hints[name], _members(hints[name])) for name in single if name in hints}
 
     @wraps(door)
     def call(*arguments, **named):
         try:
-            given = inside.bind(*arguments, **named).arguments
+            bound = inside.bind(*arguments, **named)
         except TypeError:  # Python's own sentence names what is missing or too much
             return door(*arguments, **named)
-        for name, members in kinds().items():
-            if name in given and not any(fits(given[name]) for _, fits in members):
+        for name, (hint, members) in kinds().items():
+            if name not in bound.arguments:
+                continue
+            value = bound.arguments[name] = cast(hint, was := bound.arguments[name])
+            if not any(fits(value) for _, fits in members):
                 words = [words for words, _ in members]
                 expected = " or ".join(words[:-1]) + ", or None" if words[-1] == "None" else " or ".join(words)
-                raise ValueError(f"{name} must be {expected}; got {name}={shown(given[name])}")
-        return door(*arguments, **named)
+                raise ValueError(f"{name} must be {expected}; got {name}={shown(was)}")
+        return door(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _cast(hint, value):
+    """Of something like it what a field of a dataclass holds."""
+    if hint is np.ndarray:
+        return as_array(value)
+    return tuple(value) if typing.get_origin(hint) is tuple and _sized(value) else value
 
 
 def _members(hint) -> list[tuple[str, Callable]]:
@@ -172,7 +174,7 @@ def _member(hint) -> tuple[str, Callable]:
         return "anything", lambda value: True
     if kind in (dict, Mapping):
         return "a dict", lambda value: isinstance(value, Mapping)
-    if issubclass(kind, Collection) and kind is not np.ndarray and not hasattr(kind, "__dataclass_fields__"):
+    if issubclass(kind, Collection) and kind is not np.ndarray:
         if kind is tuple and ... not in inner:  # so many, each of its kind
             parts = [_members(each) for each in inner]
             return (
@@ -191,11 +193,15 @@ def _member(hint) -> tuple[str, Callable]:
 
 def _sized(value: object) -> bool:
     """Whether it is a list, or something like one, that has an order and an end; a text is none of letters."""
-    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping, Set)) and getattr(value, "ndim", 1) > 0
+    return (
+        isinstance(value, Collection)
+        and not isinstance(value, (str, bytes, Mapping, set, frozenset))
+        and getattr(value, "ndim", 1) > 0
+    )
 
 
 def _is_whole(value: Real | None) -> bool:
-    return isinstance(value, Integral) or value is not None and float(value).is_integer()
+    return value is not None and value == value // 1
 
 
 def whole_number(name: str, value: object, low: int, high: int | None = None, of: str = "") -> int:
@@ -284,12 +290,7 @@ def room_for(folder: Path) -> None:
 
 
 def target(name: str, path: Path | None, kinds: Iterable[str] = ()) -> None:
-    """Refuse a file that cannot be written, before the work that is to go into it.
-
-    >>> target("--plot", Path("curve.doc"), ("pdf", "png"))
-    Traceback (most recent call last):
-    ValueError: --plot curve.doc must end with one of .pdf, .png
-    """
+    """Refuse a file that cannot be written, before the work that is to go into it."""
     if path is None:
         return
     if path.is_dir():

@@ -192,10 +192,9 @@ def seconds(model: nn.Module, shape: Sequence[int] = (3, 32, 32), batch_size: in
     timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
     with evaluating(inner):
         try:
-            model(images[:1])
+            return timer.blocked_autorange(min_run_time=min_seconds).median / batch_size
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ValueError(f"model cannot take images of shape {tuple(shape)}: {error}") from error
-        return timer.blocked_autorange(min_run_time=min_seconds).median / batch_size
 
 
 @checked
@@ -222,6 +221,6 @@ def accuracy(model: nn.Module, images: Images, batch_size: int = 500, progress: 
             logits = first_tensor(model(batch_of(x, rows, inner)))
             if logits is None or logits.ndim != 2:
                 raise ValueError("model must give one row of logits an image, shape (N, C)")
-            check_answers(logits, images.y)
+            check_answers(logits, images.y[rows])
             right += int((logits.argmax(1).cpu().numpy() == images.y[rows]).sum())
     return 100 * right / len(images)

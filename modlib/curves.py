@@ -75,8 +75,7 @@ class CurveDraws:
         return self.q.std(0, ddof=1)
 
 
-@checked
-def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] | None = None, **options) -> Curve:
+def modularity_curve(model: nn.Module, x, y, k: int = 3, layers: Sequence[str] | str | None = None, **options) -> Curve:
     """The modularity of a network's layers on labelled images: images -> features -> graphs -> Q.
 
     Args:

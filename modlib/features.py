@@ -28,7 +28,7 @@ class _Enough(BaseException):
 def iter_features(
     model: nn.Module,
     x,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     *,
     batch_size: int = 250,
     memory: int | str | None = None,

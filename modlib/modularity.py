@@ -60,7 +60,6 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     return terms if per_class else float(terms.sum())
 
 
-@checked
 def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
     """Communities that the graph has by itself, without labels: those that the Louvain method finds.
 

@@ -2,7 +2,7 @@
 
 import json
 
-from modlib._checks import checked, one_of
+from modlib._checks import one_of
 from modlib.data import ASSETS
 
 K = 3  # Section 4
@@ -10,13 +10,11 @@ DATASETS = ("cifar10", "cifar100", "tinyimagenet50")  # harder and harder
 OURS = {"imagenet50": "tinyimagenet50"}  # the paper's 50 classes of ImageNet are not public: ours are others
 
 
-@checked
 def paper_n(dataset: str) -> int:
     """The number of images in a graph of Section 4."""
     return 1000 if dataset == "cifar100" else 500
 
 
-@checked
 def paper_values(figure: str) -> dict:
     """What the paper's figures show, read off their vector paths: ``"fig1"``, ``"fig4"``, ``"fig6a"``, ...
 
@@ -30,7 +28,6 @@ def paper_values(figure: str) -> dict:
     return figures[one_of("figure", figure, known)]
 
 
-@checked
 def figure_name(figure: str) -> str:
     r"""As the paper calls it.
 

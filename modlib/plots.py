@@ -11,11 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy.sparse import triu
 
-from modlib._checks import array, as_array, checked, number, one_of, shown, whole_number
+from modlib._checks import array, as_array, check_seed, checked, number, one_of, shown, whole_number
 from modlib._tensors import as_tensor
 from modlib.curves import Curve, CurveDraws
 from modlib.graph import DynamicGraph
-from modlib.modularity import modularity
+from modlib.modularity import check_labels, modularity
 
 # Colour and marker of one curve after another; colours that colour-blind readers can tell apart (Wong 2011).
 STYLES = (
@@ -76,7 +76,7 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
         ValueError: for features that are not finite, of fewer than four samples, all the same, or zero in a row.
     """
     one_of("layout method", method, ("tsne", "umap"))
-    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    seed = check_seed(seed)
     x = as_array(as_tensor(features, "features"))
     if x.dtype.kind not in "biuf" or x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
         raise ValueError(f"features must be a matrix (N, M) of finite numbers of at least four samples; got shape {x.shape}")
@@ -158,7 +158,7 @@ def plot_dynamic_graph(graph: DynamicGraph, labels, classes: Sequence[str], *, l
         raise ValueError("layers must name one layer or more; got none")
     columns = min(len(layers), 2 if len(layers) <= 4 else 4)
     labels = _classes_of(labels, classes)
-    modularity(graph.graphs[0], labels)  # its sentences for labels that do not fit
+    check_labels(labels, graph.graphs[0].n)
     angle = np.empty(len(labels))
     angle[np.argsort(labels, kind="stable")] = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
     xy = np.column_stack([np.cos(angle), np.sin(angle)])

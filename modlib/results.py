@@ -149,8 +149,7 @@ def measurement(experiment: str, settings: dict, coords: dict, values: dict, dev
 def write_result(result: Result, path: str | Path) -> Path:
     """Write a result as JSON, one coordinate or value a line, all or nothing."""
     fields = [f"{json.dumps(name)}: {_lines(content)}" for name, content in asdict(result).items()]
-    path = as_path("path", path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    (path := Path(path)).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("{\n" + ",\n".join(fields) + "\n}\n").encode())
     return path
 
@@ -199,11 +198,12 @@ class Records:
 
     def __init__(self, results: Iterable[Result] = ()):
         many = isinstance(results, Iterable) and not isinstance(results, (str, Mapping)) and getattr(results, "ndim", 1)
-        self.results = ()
+        found = []
         for each in results if many else [results]:
             if not isinstance(each, Result):
                 raise ValueError(f"results must be modlib.results.Result, one after another; got {shown(each)}")
-            self.results += (each,)
+            found.append(each)
+        self.results = tuple(found)
 
     @classmethod
     def read(cls, *folders: str | Path) -> "Records":

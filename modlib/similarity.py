@@ -85,7 +85,7 @@ def shared_edges(graph: DynamicGraph, y=None, other: DynamicGraph | None = None)
 def linear_cka(
     model: nn.Module,
     x,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     *,
     other: nn.Module | None = None,
     minibatch: int | None = None,
@@ -129,7 +129,8 @@ def linear_cka(
     >>> linear_cka(modlib.load_model("resnet20"), images.x).shape
     (10, 10)
     """
-    if shown(options.get("storage", "float32")) != "'float32'":
+    storage = options.get("storage", "float32")
+    if not isinstance(storage, str) or storage != "float32":
         raise ValueError("storage must be 'float32': CKA compares the lengths of features, too, which 'float16' may change")
     x = as_inputs(x)
     tapped = [(model, layers_of(model, x, layers, **options))]
@@ -177,12 +178,11 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     array([[1., 1.],
            [1., 1.]])
     """
-    try:
-        hsic = _hsic((as_tensor(x, "features") for x in iter(features)), unbiased)
-    except TypeError:
-        hsic = None
-    if not isinstance(hsic, np.ndarray):
+    if not isinstance(features, Iterable) or getattr(features, "ndim", 1) == 0:
         raise ValueError(f"features must be matrices (N, M) of one layer or more; got {shown(features)}")
+    hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
+    if not isinstance(hsic, np.ndarray):
+        raise ValueError("features must be matrices (N, M) of one layer or more; got none")
     return _normalise(hsic, range(len(hsic)))
 
 

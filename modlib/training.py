@@ -195,7 +195,6 @@ def train(
     return result or run.record(folder)
 
 
-@checked
 def run_name(model: str, dataset: str, recipe: str, epochs: int, seed: int) -> str:
     """What a run is called: its folder and its records bear this name."""
     return f"{model}-{dataset}-{recipe}-{epochs}-{seed}"

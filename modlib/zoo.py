@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from modlib._checks import as_path, checked, one_of, shown, unknown
+from modlib._checks import checked, one_of, shown, unknown
 from modlib._tensors import plain
 from modlib.data import ASSETS, write_atomically
 from modlib.data.datasets import DATASETS
@@ -77,9 +77,9 @@ def load_model(
     if source is not None or by_name:
         if architecture:
             raise ValueError(f"{', '.join(architecture)} cannot be given with published weights, whose architecture is known")
-        return _published(name, dataset, *((str(weights), None) if by_name else (source, as_path("weights", weights))))
+        return _published(name, dataset, *((str(weights), None) if by_name else (source, Path(weights))))
     if weights is not None:
-        return _from_file(name, dataset, as_path("weights", weights), architecture)
+        return _from_file(name, dataset, Path(weights), architecture)
     entries = [e for e in registry() if (e["name"], e["dataset"]) == (name, dataset)]
     if not entries:
         have = ", ".join(f"{e['name']} on {e['dataset']}" for e in registry())
@@ -123,7 +123,7 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
             :func:`modlib.load_model` gives float32 whatever the file holds.
     """
     one_of("precision", precision, PRECISIONS)
-    model, path = plain(model), as_path("path", path)
+    model, path = plain(model), Path(path)
     state = {}
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()

@@ -213,7 +213,7 @@ def calls(w: SimpleNamespace) -> dict[str, tuple[Callable, dict]]:
         "modlib.models.export.export_onnx": dict(
             model=w.net, folder=w.folder / "onnx", name="net", size=(3, 8, 8), layers=w.layers, gradient=True, weights=True
         ),
-        "modlib.models.export.layout": dict(model=w.net),
+        "modlib.models.export.tensors": dict(model=w.net),
         "modlib.modularity_curve": dict(model=w.net, x=w.x, y=w.y, k=3, layers=w.layers) | whole,
         "modlib.curves.curve_of": dict(graph=w.dynamic, y=w.y),
         "modlib.repeat_curves": dict(model=w.net, n=6, k=3, draws=2) | pool | {"batch_size": 5, "memory": None},

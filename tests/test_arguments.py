@@ -183,3 +183,22 @@ def test_what_is_masked_does_not_count_as_if_it_were_not():
         modlib.knn_graph(np.ma.masked_less(X, 0.5))
     with pytest.raises(ValueError, match="labels must be"):
         modlib.modularity(GRAPH, np.ma.masked_equal(Y, 1))
+
+
+def test_what_is_like_an_array_or_a_tuple_becomes_one(network, pixels):
+    """Of the fields of a dataclass: lists, tensors, the keys of a dict."""
+    lists = modlib.KnnGraph(GRAPH.neighbors.tolist(), torch.from_numpy(GRAPH.weights.copy()))
+    assert (lists.neighbors == GRAPH.neighbors).all() and isinstance(lists.weights, np.ndarray)
+    dynamic = modlib.DynamicGraph({"a": 1, "b": 2}.keys(), [GRAPH, lists])
+    assert dynamic.layers == ("a", "b") and dynamic["b"] is lists
+    assert (similarity.shared_edges(dynamic) == GRAPH.neighbors.size).all()
+    curve = modlib.Curve(["a"], [0.5], [[0.2, 0.3]], 1, 20)
+    assert curve.layers == ("a",) and curve.q.dtype == float and curve.per_class.shape == (1, 2)
+    with pytest.raises(ValueError, match="weights must be an array of numbers; got weights='high'"):
+        modlib.KnnGraph(GRAPH.neighbors, "high")
+
+
+def test_one_layer_by_its_name(network, pixels):
+    name = modlib.layer_names(network)[-1]
+    assert modlib.dynamic_graph(network, pixels, k=2, layers=name).layers == (name,)
+    assert [each for each, _ in modlib.iter_features(network, pixels, {name: 1}.keys())] == [name]

@@ -27,6 +27,7 @@ ROOMS = {
     "paper": "what the paper prints, and its settings",
     "models": "networks, and which of their modules are layers",
     "features": "network and inputs -> the features of each layer, one after another",
+    "models.export": "a network as ONNX graphs, for a page or another program",
     "graph": "features -> k-NN graph; all layers -> dynamic graph",
     "modularity": "graph and labels -> Q",
     "curves": "Q of every layer; repeated, on a grid of N and k",
@@ -79,9 +80,10 @@ PATHS = {module(path): path for path in FILES}
 
 
 def room(name: str) -> str:
-    """The room of a module: its first name below modlib; in campaign and book, the first two."""
+    """The room of a module: its first name below modlib; in campaign and book, and where the list has them, the first two."""
     parts = name.split(".")[1:] or ["modlib"]
-    return ".".join(parts[: 2 if parts[0] in ("campaign", "book") else 1])
+    two = ".".join(parts[:2])
+    return two if parts[0] in ("campaign", "book") or two in ROOMS else parts[0]
 
 
 def imports(name: str, tree: ast.AST) -> Iterator[str]:

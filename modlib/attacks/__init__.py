@@ -209,7 +209,7 @@ def attack(
         warnings.warn(
             f"{name} changed the class of {changed} of the {correct} images that the model classifies correctly"
             f"{f'; n={n} were asked for' if n else ''}. Give more images or stronger settings",
-            stacklevel=2,
+            stacklevel=4,
         )
     index, x, l0, l2, linf = (each[:n] for each in (index, x, *distances))
     return Attacked(

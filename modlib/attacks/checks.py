@@ -1,9 +1,10 @@
 """What :func:`modlib.attacks.attack` asks of its arguments; each sentence names the argument, the value and the way out."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from modlib._checks import flag, number, one_of, shown, unknown, whole_number
+from modlib._checks import number, one_of, shown, unknown, whole_number
 from modlib.attacks.algorithms import TARGETS
 from modlib.cost import check_answers
 from modlib.data import Images
@@ -14,19 +15,21 @@ MOST = 10**6  # of any setting: more steps have no end, and larger numbers none 
 
 def check_settings(name: str, defaults: dict, given: dict) -> dict:
     """All settings of an attack: those given, checked against the kind of their default, and the defaults."""
-    checked = dict(defaults)
+    known = dict(defaults)
     for key, value in given.items():
         if key not in defaults:
             raise unknown(f"setting of {name}", key, defaults)
         if isinstance(defaults[key], str):
-            checked[key] = one_of(key, value, TARGETS)
+            known[key] = one_of(key, value, TARGETS)
         elif isinstance(defaults[key], bool):
-            checked[key] = flag(key, value)
+            if not isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"{key} must be True or False; got {key}={shown(value)}")
+            known[key] = bool(value)
         elif isinstance(defaults[key], int):
-            checked[key] = whole_number(key, value, 1, MOST)
+            known[key] = whole_number(key, value, 1, MOST)
         else:
-            checked[key] = number(key, value, -MOST if key == "theta" else 0, MOST)
-    return checked
+            known[key] = number(key, value, -MOST if key == "theta" else 0, MOST)
+    return known
 
 
 def check_images(images: Images) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modlib._checks import as_array, as_path, check_seed, checked, listed, shown, unknown, whole_number
+from modlib._checks import as_array, check_seed, checked, shown, unknown, whole_number
 from modlib.data import archives
-from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS, SPLITS
+from modlib.data.datasets import CLASSES, DATASETS, SPLITS
 from modlib.data.downloads import PIXELS, fetch, pixel_hash
 from modlib.data.files import write_atomically
 from modlib.data.folders import in_turn, listing, read
@@ -25,6 +25,7 @@ __all__ = ["ASSETS", "Images", "cache_folder", "load_images", "store", "writable
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Images:
     """Labelled images. What is given as tensors or lists becomes arrays.
@@ -45,14 +46,9 @@ class Images:
     name: str
 
     def __post_init__(self):
-        given = {"x": as_array(self.x), "y": as_array(self.y), "classes": tuple(listed("classes", self.classes, "names"))}
-        for name, value in given.items():
-            object.__setattr__(self, name, value)
-        if not self.x.ndim or self.x.shape[:1] != self.y.shape or self.x.dtype.kind not in "iuf" or self.y.dtype.kind not in "iu":
+        if not self.x.ndim or self.x.shape[:1] != self.y.shape or self.y.dtype.kind not in "iu":
             got = f"shapes {self.x.shape} and {self.y.shape}, {self.x.dtype} and {self.y.dtype}"
             raise ValueError(f"x and y must be N images and N labels, whole numbers; got {got}")
-        if not isinstance(self.name, str):
-            raise ValueError(f"name must be text; got name={shown(self.name)}")
         if self.x.dtype.kind == "f" and not np.isfinite(self.x).all():
             raise ValueError("x must hold finite pixels; got NaN or infinity")
 
@@ -72,7 +68,7 @@ class Images:
         one = isinstance(index, Integral) and not isinstance(index, bool)
         try:
             if not one and not isinstance(index, slice):
-                rows = as_array([*index] if isinstance(index, range) else index)
+                rows = as_array(index)
                 index = rows.astype(int) if rows.size == 0 else rows
                 if index.ndim != 1:
                     raise IndexError
@@ -164,7 +160,7 @@ def _sample() -> Images:
     y = np.array(about["labels"], np.int64)
     if pixel_hash(x, y) != about["sha256"]:
         raise OSError("the embedded CIFAR-10 sample does not decode to its recorded pixels; reinstall modlib or Pillow")
-    return Images(np.ascontiguousarray(x), y, CIFAR10, "cifar10/sample")
+    return Images(np.ascontiguousarray(x), y, CLASSES["cifar10"], "cifar10/sample")
 
 
 def _whole(name: str, split: str) -> Images:
@@ -193,7 +189,6 @@ def _whole(name: str, split: str) -> Images:
 
 def _class_names(path: Path, name: str, about: dict[str, str]) -> tuple[str, ...]:
     """The names of a cached set's classes: as it says itself; of an earlier modlib, as a file beside it says; as they are known."""
-    known = {"cifar10": CIFAR10, "cifar100": CIFAR100}
     for source in (lambda: about["classes"], (path.parent / f"{name}-classes.json").read_text):
         try:
             names = json.loads(source())
@@ -201,7 +196,7 @@ def _class_names(path: Path, name: str, about: dict[str, str]) -> tuple[str, ...
                 return tuple(names)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
-    return known[name] if name in known else tuple(json.loads(archives.TINY_CLASSES.read_text()).values())
+    return CLASSES[name] if name in CLASSES else tuple(json.loads(archives.TINY_CLASSES.read_text()).values())
 
 
 @checked
@@ -219,7 +214,7 @@ def store(name: str, door: str | None = None, archive: str | Path | None = None)
         paths of the files written. Nothing is written unless the pixels have the right hash; those of image folders, the
         right number in each class and the mean and standard deviation of the original.
     """
-    archive = archive if archive is None else as_path("archive", archive)
+    archive = archive if archive is None else Path(archive)
     folder = writable_cache()
     sets, classes, note = fetch(name, folder, door, archive)
     written = []

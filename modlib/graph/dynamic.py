@@ -10,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from modlib import _resumable
-from modlib._checks import as_path, checked, shown, size_in_bytes, unknown
+from modlib._checks import checked, shown, size_in_bytes, unknown
 from modlib.features import iter_features, layers_of
 from modlib.graph.knn import KnnGraph, check_k, check_samples, check_search, knn_graphs
 from modlib.graph.neighbours import panel_bytes
@@ -61,8 +61,7 @@ class DynamicGraph:
         return np.array([a.multiply(b).sum() / max(a.sum(), 1) for a, b in zip(edges, edges[1:], strict=False)])
 
 
-@checked
-def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | None = None, **options) -> DynamicGraph:
+def dynamic_graph(model, x, k: int = 3, layers: Sequence[str] | str | None = None, **options) -> DynamicGraph:
     """The dynamic graph of images in a network: one k-NN graph a layer (Section 3.2 of the paper).
 
     Args:
@@ -94,7 +93,7 @@ def iter_graphs(
     x,
     k: int,
     samples: Sequence | None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     *,
     sketch: int | None = None,
     search: str = "exact",
@@ -121,8 +120,8 @@ def iter_graphs(
     """
     x = as_inputs(x)
     n = samples_in(x)
-    checked = check_samples(samples, n)
-    k = check_k(k, min(map(len, checked)), "x")  # before the model runs
+    parts = check_samples(samples, n)
+    k = check_k(k, min(map(len, parts)), "x")  # before the model runs
     if memory is not None:
         given, panel = size_in_bytes(memory), panel_bytes(n)
         memory = given - panel
@@ -131,24 +130,23 @@ def iter_graphs(
                 f"memory={given:,} bytes does not hold a panel of similarities between {n:,} samples, "
                 f"which takes {panel:,}. Give more memory or fewer samples"
             )
-    layers = layers if layers is None else chosen_layers(model, layers)
     check_search(sketch, search, seed, dead)
     how = {"sketch": sketch, "search": search, "seed": seed, "dead": dead}
-    chosen = {} if samples is None else {"samples": [sample.tolist() for sample in checked]}
+    chosen = {} if samples is None else {"samples": [sample.tolist() for sample in parts]}
     read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
+    iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options).close()  # refuses what cannot be
     kept = None
     if resume is not None:
-        kept = _resumable.Work(as_path("resume", resume), fingerprint(model, x, k=k, **how, **chosen, **read))
-    iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options).close()  # refuses what cannot be
-    return _stream(model, x, k, checked, layers, how, kept, memory, progress, options)
+        kept = _resumable.Work(resume, fingerprint(model, x, k=k, **how, **chosen, **read))
+    return _stream(model, x, k, parts, layers, how, kept, memory, progress, options)
 
 
-def _stream(model, x, k: int, checked: list, layers, how: dict, kept, memory, progress: bool, options: dict) -> Iterator:
+def _stream(model, x, k: int, parts: list, layers, how: dict, kept, memory, progress: bool, options: dict) -> Iterator:
     """The graphs, once the arguments of :func:`iter_graphs` are known to be right."""
     done, names = kept.parts if kept else {}, []
     options = options | {"memory": memory, "spool": True, "progress": progress}
     nothing = nullcontext(iter(()))
-    cuts = np.cumsum([len(sample) for sample in checked])[:-1]
+    cuts = np.cumsum([len(sample) for sample in parts])[:-1]
     resumed = bool(done)
     if resumed:  # the layers in the order in which they run, to tell which of them are left
         names = layers_of(model, x, layers, **options)
@@ -162,14 +160,14 @@ def _stream(model, x, k: int, checked: list, layers, how: dict, kept, memory, pr
             while names and names[0] in done:
                 name = names.pop(0)
                 bar.update()
-                yield name, list(map(KnnGraph, *(np.split(part, cuts) for part in done[name])))
+                yield name, list(map(KnnGraph, *(np.split(each, cuts) for each in done[name])))
             if resumed and not names:
                 return
             name, features = next(stream, (None, None))
             if name is None:
                 return
             try:
-                graphs = knn_graphs(features, k, checked, **how)
+                graphs = knn_graphs(features, k, parts, **how)
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from None
             del features  # before the next pass takes room

@@ -51,7 +51,6 @@ class KnnGraph:
         """Number of neighbours of each node."""
         return self.neighbors.shape[1]
 
-    @checked
     def nearest(self, k: int) -> "KnnGraph":
         """The same graph with only the k nearest neighbours of each node: one search serves every smaller k."""
         k = whole_number("k", k, 1, self.k, f"for a graph with {self.k} neighbours a node; build it with a larger k")
@@ -76,7 +75,6 @@ class KnnGraph:
         return ((d + d.T) / 2).tocsr()
 
 
-@checked
 def knn_graph(
     features, k: int = 3, *, sketch: int | None = None, search: str = "exact", seed: int = 0, dead: str = "refuse"
 ) -> KnnGraph:

@@ -147,7 +147,6 @@ def _blocks(name: str, default: Sequence[int], stages: Sequence[int] | None) -> 
     return tuple(map(int, stages))
 
 
-@checked
 def stages(model: str) -> np.ndarray:
     """(L,) the stage of each layer of a convolutional network for small images: how often the maps were made smaller before it.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from modlib._checks import checked, listed, one_of
+from modlib._checks import listed, one_of
 from modlib._tensors import plain
 
 CHAINS = (nn.Sequential, nn.ModuleList)
@@ -13,7 +13,6 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
 
 
-@checked
 def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
     """The modules whose outputs count as the layers of a network, in the order in which they are defined.
 

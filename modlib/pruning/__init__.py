@@ -38,7 +38,6 @@ def removable(model: nn.Module) -> dict[str, str]:
     return {unit.names[0]: unit.why for unit in units_of(model)}
 
 
-@checked
 def layer_costs(model: nn.Module, shape: Sequence[int] = (3, 32, 32)) -> pd.DataFrame:
     """What goes with each layer. One row a layer: layer, stage (which must keep one), macs, params, why it cannot go.
 

@@ -130,7 +130,6 @@ def rise_plan(curve: Curve | CurveDraws, model: nn.Module, count: int) -> Plan:
     return _lowest(model, match(model, layers), np.diff(q.mean(0), prepend=0), count, "of small rise")
 
 
-@checked
 def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     """A control: ``count`` layers drawn at random, by a seed, from those that can go.
 
@@ -145,7 +144,6 @@ def random_plan(model: nn.Module, count: int, seed: int = 0) -> Plan:
     return _lowest(model, units, np.random.default_rng(check_seed(seed)).random(len(units)), count, "drawn")
 
 
-@checked
 def l1_plan(model: nn.Module, count: int) -> Plan:
     """A control: the ``count`` layers of smallest weights among those that can go.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modlib._checks import checked, flag, one_of, unknown
+from modlib._checks import checked, one_of, unknown
 from modlib.book.records import variants
 from modlib.book.widgets.base import Widget, still
 from modlib.book.words import STARTS, chosen, proper
@@ -23,7 +23,9 @@ FIRST = ("resnet56-cifar10", "resnet20-cifar10", "vgg11-cifar10")  # of these, t
 
 
 @checked
-def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed=True) -> Widget:
+def explore_pruning(
+    network: str | None = None, *, tol: float = 0.01, records: Records | None = None, printed: bool = True
+) -> Widget:
     """A recorded curve whose layers can be taken off, with what is left of MACs and parameters.
 
     It also marks what :func:`modlib.pruning.find_redundant` names, and tells the recorded accuracy of this pruned
@@ -45,14 +47,13 @@ def explore_pruning(network: str | None = None, *, tol: float = 0.01, records: R
     >>> explore_pruning("resnet20-cifar10").data["networks"]["resnet20-cifar10"]["whole"]["macs"]
     40551040
     """
-    records, printed = Records.read(FOLDER) if records is None else records, flag("printed", printed)
+    records = Records.read(FOLDER) if records is None else records
     found = {f"{m}-{d}": records.best("curves", m, d, weights="trained") for d in DATASETS for m in CONVNETS}
     if not any(found.values()):
         raise ValueError("records hold no curve of a trained network")
     ours = sorted(filter(found.get, found), key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     papers = {name.replace("/", "-") + "-paper": name for name in paper_values("fig4")} if printed else {}
-    start = ours[0] if network is None else network
-    one_of("recorded network", start, [*ours, *papers])
+    start = one_of("recorded network", ours[0] if network is None else network, [*ours, *papers])
     if tol not in TOLERANCES:
         raise unknown("tolerance (tol)", tol, map(str, TOLERANCES))
     measured = variants(records)

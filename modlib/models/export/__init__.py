@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from modlib._checks import as_path, checked, room_for, unknown, whole_number
+from modlib._checks import checked, room_for, shown, whole_number
 from modlib._tensors import exactly, plain
 from modlib.data import write_atomically
-from modlib.data.datasets import CIFAR10, CIFAR100, DATASETS
-from modlib.models.layers import chosen_layers
+from modlib.data.datasets import CLASSES, DATASETS
+from modlib.data.files import as_json, check_json
+from modlib.features import iter_features
 from modlib.models.outputs import as_rows, first_tensor, tapped_module
 
-CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 RESERVED = ("images", "labels", "logits", "gradient", "loss")  # names of inputs and outputs, which no layer may have
 
 
@@ -28,7 +28,7 @@ def export_onnx(
     name: str,
     *,
     size: Sequence[int] | None = None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     gradient: bool = False,
     weights: bool = True,
     **about,
@@ -41,7 +41,7 @@ def export_onnx(
     Both compute in evaluation mode and float32. The gradient is there for networks of convolutions, batch normalisation, ReLU,
     pooling, addition, linear modules and what only moves numbers.
 
-    No weights are in a graph: it names them as ``model.state_dict()`` does, and reads them from ``weights``, as :func:`layout`
+    No weights are in a graph: it names them as ``model.state_dict()`` does, and reads them from ``weights``, as :func:`tensors`
     says. Other numbers in that file make it another network of the same architecture.
 
     Before they are written, both graphs run on three random images, and must give what torch gives.
@@ -57,7 +57,7 @@ def export_onnx(
             ``name``, ``layers``, ``weights_sha256``; of a network of modlib ``dataset`` and, where they are known, ``classes``.
 
     Returns:
-        dict with ``graph``, ``gradient`` and ``weights`` (paths, or None), ``layers`` and ``tensors``, their :func:`layout`.
+        dict with ``graph``, ``gradient`` and ``weights`` (paths, or None), ``layers`` and ``tensors`` (see :func:`tensors`).
 
     Raises:
         ValueError: for a module that has no such graph, by its name and type; a folder that holds another network's graph.
@@ -74,15 +74,18 @@ def export_onnx(
             raise ImportError(f"a network is exported with the package {package}: pip install onnx onnxruntime")
     from modlib.models.export import graphs, trial
 
+    about = as_json(about)
+    check_json("about", about)
     network = copy.deepcopy(plain(model)).cpu().float().eval()
     folder = _folder(folder, name, gradient, weights)
     images = torch.rand(3, *_size(network, size), generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), exactly(torch.device("cpu")):
-        names = _tap(network, chosen_layers(network, layers), images, layers is not None)
+        names = [*dict(iter_features(network, images, layers))]  # those that can be tapped
+        _tap(network, names)
         right = dict(zip(["logits", *names], network(images), strict=True))
-    if right["logits"].ndim != 2:
-        raise ValueError(f"model must return logits (N, C); got shape {tuple(right['logits'].shape)}")
-    place, state = layout(network), network.state_dict()
+    if right["logits"] is None or right["logits"].ndim != 2:
+        raise ValueError(f"model must return logits (N, C); got {shown(right['logits'])}")
+    place, state = tensors(network), network.state_dict()
     packed = b"".join(state[each["name"]].contiguous().numpy().tobytes() for each in place)
 
     graph, constants = graphs.forward(network, images[:2], [*right], place)
@@ -103,14 +106,13 @@ def export_onnx(
     return {**paths, "weights": folder / graphs.WEIGHTS if weights else None, "layers": names, "tensors": place}
 
 
-@checked
-def layout(model: nn.Module) -> list[dict]:
+def tensors(model: nn.Module) -> list[dict]:
     """Name, shape and offset in bytes of each tensor in the file of weights: float32 (little-endian), one after another, in the
     order of the state_dict.
 
     What is counted in whole numbers, such as the batches of a batch normalisation, has no place there.
 
-    >>> layout(nn.Linear(3, 2))
+    >>> tensors(nn.Linear(3, 2))
     [{'name': 'weight', 'shape': [2, 3], 'offset': 0}, {'name': 'bias', 'shape': [2], 'offset': 24}]
     """
     place, offset = [], 0
@@ -122,9 +124,9 @@ def layout(model: nn.Module) -> list[dict]:
 
 
 def _folder(folder: str | Path, name: str, gradient: bool, weights: bool) -> Path:
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not name or Path(name).name != name:
         raise ValueError(f"name must be the name of a file, without its folder; got name={name!r}")
-    folder = as_path("folder", folder)
+    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder {str(folder)!r} is a file; name a folder")
     written = {f"{name}.onnx", *([f"{name}-gradient.onnx"] if gradient else [])}
@@ -151,41 +153,17 @@ def _size(network: nn.Module, size: Sequence[int] | None) -> list[int]:
             raise ValueError("size of an image is not known; give size=(channels, H, W), such as (3, 224, 224)")
         width = DATASETS[known["dataset"]].size
         return [3, width, width]
-    if not isinstance(size, Sequence) or len(size) != 3:
+    if len(size) != 3:
         raise ValueError(f"size must be (channels, H, W) of an image; got size={size!r}")
     return [whole_number("size", each, 1) for each in size]
 
 
-def _tap(network: nn.Module, names: list[str], images: torch.Tensor, asked: bool) -> list[str]:
-    """Let a network return its logits and the features of its layers; the names of those that run, in their order."""
-    known = dict(network.named_modules())
-    taken: dict[str, torch.Tensor] = {}
-    forward = network.forward
-
-    def hook_for(name: str):
-        def hook(module, inputs, given):
-            if name in taken:
-                raise ValueError(f"layer {name!r} runs several times in one pass; tap modules that run once")
-            taken[name] = as_rows(given, name, module)
-
-        return hook
-
-    def tapped(x):
-        taken.clear()
-        logits = first_tensor(forward(x))
-        return logits, *taken.values()
-
+def _tap(network: nn.Module, names: list[str]) -> None:
+    """Let a network return its logits and the features of its layers."""
+    if taken := {*names} & {*RESERVED}:
+        raise ValueError(f"layer {min(taken)!r} has the name of an input or output of the graph; rename the module")
+    forward, rows = network.forward, {}
     for name in names:
-        if name not in known:
-            raise unknown("layer", name, known)
-        if name in RESERVED:
-            raise ValueError(f"layer {name!r} has the name of an input or output of the graph; rename the module")
-        tapped_module(network, name).register_forward_hook(hook_for(name))
-    network.forward = tapped
-    try:
-        network(images)
-    except RuntimeError as error:
-        raise ValueError(f"model cannot take images of shape {tuple(images.shape)}: {error}") from error
-    if missing := [name for name in names if name not in taken and (asked or not taken)]:
-        raise ValueError(f"layer {missing[0]!r} does not run where a hook sees it")
-    return [*taken]
+        module = tapped_module(network, name)
+        module.register_forward_hook(lambda module, _, given, name=name: rows.update({name: as_rows(given, name, module)}))
+    network.forward = lambda x: (first_tensor(forward(x)), *(rows[name] for name in names))
