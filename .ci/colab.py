@@ -31,12 +31,12 @@ UNANSWERED = "Not yet: put your answer in place of None."
 
 
 def prepare() -> None:
-    """The environment, made once, and the library as it is now."""
+    """The environment, which is kept, with what colab.txt names, and the library as it is now."""
     pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     if not PYTHON.exists():
         venv.create(FOLDER / "env", with_pip=True)
-        pair = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch")]
-        subprocess.run([*pip, "install", "-r", ROOT / ".ci" / "colab.txt", *pair, "nbclient", "nbformat"], check=True)
+    pair = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch")]
+    subprocess.run([*pip, "install", "-r", ROOT / ".ci" / "colab.txt", *pair, "nbclient", "nbformat"], check=True)
     source = FOLDER / "source"  # a copy: building leaves folders behind
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "modlib", source / "modlib", ignore=shutil.ignore_patterns("__pycache__"))

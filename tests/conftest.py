@@ -57,6 +57,14 @@ def rounds(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def browser():
+    from browser import chromium  # of playwright, which other tests need not
+
+    with chromium() as running:
+        yield running
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

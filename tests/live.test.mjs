@@ -180,10 +180,12 @@ test("a download that breaks goes on where it broke; one that is not there is to
     `http://127.0.0.1:${server.address().port}/`,
     { whole: 5000 },
     (name, bytes) => heard.push(bytes),
-    undefined,
     1,
   );
-  assert.deepEqual(Buffer.from(await files.load("whole")), content);
+  const coming = files.load("whole");
+  assert.ok(!files.has("whole"));
+  assert.deepEqual(Buffer.from(await coming), content);
+  assert.ok(files.has("whole"));
   assert.deepEqual(asks, ["all", "bytes=2000-"]);
   assert.equal(heard.at(-1), 5000);
   await assert.rejects(files.load("gone"), (error) => error instanceof Lost && /404/.test(error.message));

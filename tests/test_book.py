@@ -18,7 +18,6 @@ from browser import (
     DESKTOP,
     PHONE,
     PICTURE,
-    chromium,
     moves_picture,
     pictures,
     serve,
@@ -151,12 +150,6 @@ def test_notebook_opens_on_colab(name):
 
 
 # How they behave
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=["file", "http"])

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import chromium, serve, visit
+from browser import serve, visit
 
 pytestmark = pytest.mark.browser
 BOOK = Path(__file__).parents[1] / "_build" / "html"
@@ -25,12 +25,6 @@ SEEN = """() => {
         figure: figure ? figure.getBoundingClientRect().top / innerHeight : null,
     };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

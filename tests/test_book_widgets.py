@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from browser import CONTROL, PHONE, visit, wait_until_drawn
-from test_book import HTML, PAGES, browser, home, pytestmark, site, source  # noqa: F401  (fixtures and marks)
+from test_book import HTML, PAGES, home, pytestmark, site, source  # noqa: F401  (fixtures and marks)
 
 import modlib
 from modlib.book.widgets.base import unpack

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 import torch
-from browser import CONTROL, PHONE, chromium, serve, visit
+from browser import CONTROL, PHONE, serve, visit
 from PIL import Image
 
 import modlib
@@ -23,6 +23,33 @@ ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
 MANIFEST = HTML / "_static" / "live" / "manifest.json"
 PAGE = "book/live"
+
+# The graph of a layer is of the sample that the curve is of: its Q is the curve's.
+GRAPH = """() => {
+    const said = document.querySelector(".ml-live .ml-graph .ml-say").textContent;
+    const [, layer, q] = /^Layer (\\d+) .*?Q = ([−.\\d]+)\\./.exec(said);
+    return Math.abs(q.replace("−", "-") - bookLive[0].result.clean[layer - 1].q);
+}"""
+# Something else is asked for while the points are placed, before the graph comes.
+INTERRUPT = """() => {
+    const words = document.querySelector(".ml-live .ml-busy [role=status]");
+    new MutationObserver((_, watch) => {
+        if (words.textContent !== "Placing the points") return;
+        watch.disconnect();
+        bookLive[0].ask({ kind: "set" });
+    }).observe(words, { childList: true });
+}"""
+CAMERA = """
+    window.streams = [];
+    navigator.mediaDevices.getUserMedia = async () => {
+        const canvas = document.createElement("canvas");
+        canvas.getContext("2d").fillRect(0, 0, 64, 64);
+        streams.push(canvas.captureStream());
+        return streams.at(-1);
+    };
+"""
+SKIP = "() => [...document.links].find(each => each.textContent === 'Skip to the first interactive figure').click()"
+ON = "() => streams.map(each => each.active)"
 
 IDLE = "() => bookLive[0].result && document.querySelector('.ml-live .ml-busy').hidden"
 PIXELS = "() => bookLive[0].pixels.map(each => Array.from(each))"
@@ -41,12 +68,6 @@ def whole() -> bool:
 needs_book = pytest.mark.skipif(
     not os.environ.get("CI") and not whole(), reason="the book, or its runtime, is not built: make book"
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -187,11 +208,13 @@ def test_every_number_is_the_librarys(browser, home, pool):
 
 @pytest.mark.browser
 @needs_book
-def test_every_control_moves_and_bad_input_is_told(browser, home, tmp_path):
+def test_every_control_moves_and_bad_input_is_told(browser, home, pool, tmp_path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with visit(browser, home, PAGE, "live.n=40&live.k=2", viewport=PHONE, color_scheme="dark", bypass_csp=True) as page:
         assert "N = 40, k = 2" in page.locator(".ml-start").inner_text()
         begin(page)
+        page.evaluate(SKIP)
+        assert page.evaluate("document.activeElement.className") == "book-live"
         live = page.locator(".ml-live")
         say = live.locator("> div:not([hidden]) > .ml-say")
         for control in live.locator(f".ml-controls {CONTROL}").all():
@@ -205,14 +228,26 @@ def test_every_control_moves_and_bad_input_is_told(browser, home, tmp_path):
             choose(page, **move)
             heard.add(say.inner_text())
         assert len(heard) == 5
+        choose(page, k=3)
+        page.evaluate(INTERRUPT)
+        choose(page, draw=2)
+        assert page.evaluate(GRAPH) < 6e-4
         notes = live.locator("div.ml-note[role=status]")
         live.locator("[name=n]").fill("5000")
         live.locator("[name=n]").press("Tab")
         assert "more than the 2500 images" in notes.inner_text()
+        choose(page, n=600)
+        assert notes.inner_text() == "", "told once"
         choose(page, n=40, k=40)
         assert "k = 40 is not below N = 40: 39 instead" in notes.inner_text()
-        choose(page, k=3, groups="own")
-        for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
+        assert choose(page, n=60)["setting"]["k"] == 39
+        choose(page, n=40, k=3, groups="own")
+        for name in pool.classes:
+            live.locator(f"[name=group-{name}]").select_option("-")
+        assert "No class takes part" in notes.inner_text()
+        answer = choose(page, **{"group-cat": "A", "group-dog": "B"})
+        assert answer["groups"] == ["cat", "dog"] and answer["setting"]["n"] == 40, "what was asked for comes back"
+        for name in pool.classes:
             live.locator(f"[name=group-{name}]").select_option("A")
         assert "at least two groups" in notes.inner_text() and "Q is not defined" in say.inner_text()
         live.locator("[name=group-frog]").select_option("B")
@@ -229,12 +264,15 @@ def test_every_control_moves_and_bad_input_is_told(browser, home, tmp_path):
             live.get_by_text(says).wait_for()
         frames = [Image.new("RGBA", (90, 60), (200, 60, 10, alpha)) for alpha in (0, 255)]
         frames[0].save(tmp_path / "moves.webp", save_all=True, append_images=frames[1:], lossless=True)
-        live.locator("[type=file]").set_input_files(tmp_path / "moves.webp")
+        live.locator("[name=attack]").select_option("fgsm")
+        live.locator("[type=file]").set_input_files(tmp_path / "moves.webp")  # while the curve is computed
         page.wait_for_function("() => bookLive[0].picture", timeout=100_000)
         settle(page)
         told = live.locator(".ml-picture").inner_text()
         assert "What is transparent became white. Of a picture that moves, the first frame counts." in told
-        assert "takes your picture for:" in told and "Your picture" in live.locator(".ml-graph").inner_text()
+        assert "takes your picture for:" in told and "Your picture, predicted" in live.locator(".ml-graph").inner_text()
+        result = page.evaluate("() => bookLive[0].result")
+        assert result["setting"]["attack"] == "fgsm" and len(result["attacked"]) == 10 and "computed" not in say.inner_text()
         shares = page.evaluate("() => bookLive[0].picture.before")
         with torch.no_grad():
             wanted = modlib.load_model("resnet20")(torch.ones(1, 3, 32, 32)).softmax(1)[0].numpy()
@@ -285,3 +323,39 @@ def test_a_chapter_has_it_folded_away(browser, home, chapter):
         page.get_by_role("button", name="Start", exact=True).wait_for()
         wanted = {"05-adversarial": ["fgsm", 100]}.get(chapter, ["none", 100 if chapter.startswith("03") else 500])
         assert page.evaluate("() => [bookLive[0].setting.attack, bookLive[0].setting.n]") == wanted
+
+
+@pytest.mark.browser
+@needs_book
+def test_what_did_not_load_is_asked_for_again(browser, home):
+    page = browser.new_page()
+    page.route("**/live/manifest.json", lambda route: route.abort())
+    page.goto(f"{home}/notebooks/03-dynamic-graph.html?live.n=40")
+    page.get_by_text("could not be loaded").wait_for()
+    page.unroute("**/live/manifest.json")
+    fold = page.locator("details.book-live > summary")
+    fold.click()
+    fold.click()
+    page.get_by_role("button", name="Start", exact=True).wait_for()
+    page.close()
+
+
+@pytest.mark.browser
+@needs_book
+def test_the_camera_is_off_where_it_is_not_seen(browser, home):
+    context = browser.new_context()
+    context.add_init_script(CAMERA)
+    page = context.new_page()
+    page.goto(f"{home}/notebooks/03-dynamic-graph.html?live.n=40")
+    begin(page)  # an address that names it unfolds it
+    photo = page.get_by_role("button", name="Take a photo")
+    photo.click()
+    page.get_by_role("button", name="Close the camera").click()
+    photo.click()
+    photo.click()
+    page.get_by_role("button", name="Take it").wait_for()
+    page.wait_for_function("() => streams.length === 3")
+    assert page.evaluate(ON) == [False, False, True]
+    page.locator("details.book-live > summary").click()
+    page.wait_for_function("() => !streams.some(each => each.active)")
+    context.close()

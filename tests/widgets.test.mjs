@@ -5,10 +5,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
+import { among, cosines, cosinesOf, edgesOf, joined, nearestOf, sameShare } from "../book/_static/live/knn.js";
 import { alike, curve, fit, paperCurve } from "../modlib/book/widgets/explorer.js";
 import { open, shade } from "../modlib/book/widgets/graph.js";
 import { fixed, mark, unpack } from "../modlib/book/widgets/kit.js";
-import { among, cosines, edgesOf, joined, nearestOf } from "../modlib/book/widgets/knn.js";
 import {
   modularity,
   pairTerm,
@@ -17,7 +17,7 @@ import {
   writeEdges,
   writeGroups,
 } from "../modlib/book/widgets/lab.js";
-import { modularityOf, sameShare } from "../modlib/book/widgets/modularity.js";
+import { modularityOf } from "../modlib/book/widgets/modularity.js";
 
 const near = (got, wanted) => assert.ok(Math.abs(got - wanted) < 1e-9, `${got}, not ${wanted}`);
 
@@ -200,12 +200,13 @@ test("agreement runs from orange over grey to blue", () => {
 
 // k-NN and Q of the live laboratory
 
+const rowsOf = (x, m) => Array.from({ length: x.length / m }, (_, i) => Float32Array.from(x.slice(i * m, (i + 1) * m)));
 const file = (name) => JSON.parse(readFileSync(process.env[name]));
 
 test("graphs and modularities are those of modlib, ties and dead rows included", { skip: !process.env.FEATURES }, async () => {
   for (const { n, m, x, k, labels, neighbours, weights, q, same } of file("FEATURES")) {
     for (const keep of [k, n - 1]) {
-      const graph = await nearestOf(Float32Array.from(x), n, m, keep);
+      const graph = await nearestOf(rowsOf(x, m), keep);
       const edges = edgesOf(graph, k);
       assert.ok(Math.abs(modularityOf(n, edges, labels).q - q) < 1e-6); // weights are float32
       near(sameShare(edges, labels), same);
@@ -216,21 +217,22 @@ test("graphs and modularities are those of modlib, ties and dead rows included",
 });
 
 test("a similarity of zero or below makes no edge, and k may be as large as it gets", async () => {
-  const graph = await nearestOf(Float32Array.of(1, 0, 1, 0, 0, 1, -1, 0), 4, 2, 3);
+  const graph = await nearestOf(rowsOf([1, 0, 1, 0, 0, 1, -1, 0], 2), 3);
   assert.deepEqual([...edgesOf(graph, 3).weight], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
   assert.deepEqual([...edgesOf(graph, 1).target], [1, 0, 0, 2]); // equal ones in order of index
   near(modularityOf(4, edgesOf(graph, 3), [0, 0, 1, 1]).q, 0);
-  assert.ok(Number.isNaN(modularityOf(2, edgesOf(await nearestOf(Float32Array.of(1, -1), 2, 1, 1), 1), [0, 1]).q));
+  assert.ok(Number.isNaN(modularityOf(2, edgesOf(await nearestOf(rowsOf([1, -1], 1), 1), 1), [0, 1]).q));
 });
 
 test("part of a graph that ranks all others is the graph of the part; a joined node takes its place", async () => {
-  const rows = Float32Array.from({ length: 40 * 5 }, (_, i) => Math.sin(3 * i * i));
-  const whole = await nearestOf(rows, 40, 5, 39);
+  const rows = rowsOf(Float32Array.from({ length: 40 * 5 }, (_, i) => Math.sin(3 * i * i)), 5);
+  const whole = await nearestOf(rows, 39);
   const chosen = [0, 3, 4, 11, 17, 20, 38];
-  const own = Float32Array.from(chosen.flatMap((i) => [...rows.subarray(5 * i, 5 * i + 5)]));
+  const own = chosen.map((i) => rows[i]);
   const part = among(whole, chosen);
-  assert.deepEqual(part.neighbours, (await nearestOf(own, 7, 5, 6)).neighbours);
-  const front = await nearestOf(rows.subarray(0, 39 * 5), 39, 5, 38);
-  const last = await cosines(rows, 40, 5);
-  assert.deepEqual(joined(front, [last.subarray(39 * 40)], 9).neighbours, (await nearestOf(rows, 40, 5, 9)).neighbours);
+  assert.deepEqual(part.neighbours, (await nearestOf(own, 6)).neighbours);
+  const front = await nearestOf(rows.slice(0, 39), 38);
+  const last = cosinesOf(rows, 39);
+  (await cosines(rows)).slice(39 * 40).forEach((value, j) => assert.ok(j === 39 || Math.abs(value - last[j]) < 1e-6));
+  assert.deepEqual(joined(front, [last], 9).neighbours, (await nearestOf(rows, 9)).neighbours);
 });

@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 WIDGETS = Path(__file__).parents[2] / "modlib" / "book" / "widgets"
-SHARED = ("kit.js", "kit.css", "knn.js", "modularity.js", "graph.js")
+SHARED = ("kit.js", "kit.css", "modularity.js", "graph.js")
 
 
 class Laboratory(nodes.General, nodes.Element):

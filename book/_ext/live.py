@@ -20,6 +20,7 @@ import onnxruntime
 from modlib import zoo
 from modlib.data.downloads import npm_package
 from modlib.models.export import export_onnx
+from modlib.plots import CLASS_COLORS
 from PIL import Image
 from pieces import product, write_pieces
 from sphinx.application import Sphinx
@@ -73,14 +74,14 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 
 def described(path: Path, **more) -> dict:
     """A file as the manifest tells of it."""
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": zoo.sha256(path), **more}
+    return {"file": path.name, "bytes": path.stat().st_size, **more}
 
 
-def compressed(content: bytes, path: Path, **more) -> dict:
+def compressed(content: bytes, path: Path) -> dict:
     """Write as gzip, the same in every build; the manifest's entry."""
     path = path.with_name(path.name + ".gz")
     path.write_bytes(gzip.compress(content, 9, mtime=0))
-    return described(path, **more)
+    return described(path)
 
 
 def network(name: str, folder: Path) -> dict:
@@ -89,22 +90,20 @@ def network(name: str, folder: Path) -> dict:
     model = modlib.load_model(name)
     written = export_onnx(model, folder, name, gradient=True, weights=False)
     write_pieces(written["graph"], folder / f"{name}-layers.json")
+    written["graph"].unlink()  # the pieces are all of it
     file = zoo.FOLDER / entry["file"]
-    more = {"storage": entry["precision"], "accuracy": entry["accuracy"]}
-    weights = {"trained": compressed(file.read_bytes(), folder / file.name, **more)}
+    weights = {"trained": compressed(file.read_bytes(), folder / file.name)}
     if name in UNTRAINED:
         path = zoo.save_model(modlib.build_model(name, seed=0), folder / f"{name}-cifar10-untrained.safetensors")
-        weights["untrained"] = compressed(path.read_bytes(), path, storage="float32")
+        weights["untrained"] = compressed(path.read_bytes(), path)
         path.unlink()
     return {
         "name": name,
-        "graph": described(written["graph"]),
         "gradient": described(written["gradient"]),
         "pieces": described(folder / f"{name}-layers.json"),
         "weights": weights,
         "layers": written["layers"],
         "tensors": written["tensors"],
-        "bytes": sum(4 * value.numel() for value in model.state_dict().values() if value.is_floating_point()),
     }
 
 
@@ -124,7 +123,7 @@ def images(folder: Path) -> dict:
         places = np.arange(1, part.x.size + 1, dtype=np.uint64)
         total = int((part.x.reshape(-1).astype(np.uint64) * places).sum() % 2**32)
         parts.append(described(path, first=first, count=n, columns=COLUMNS, labels=part.y.tolist(), sum=total))
-    return {"count": len(every), "shape": every.x.shape[1:], "classes": every.classes, "parts": parts}
+    return {"classes": every.classes, "colors": CLASS_COLORS, "parts": parts}
 
 
 def runtime(cache: Path, folder: Path) -> dict:
@@ -144,16 +143,9 @@ def runtime(cache: Path, folder: Path) -> dict:
                 else:
                     (folder / name).write_bytes(content)
                     found[kind].append(described(folder / name))
-    licence = folder / "onnxruntime-LICENSE.txt"
-    shutil.copyfile(Path(onnxruntime.__file__).parent / "LICENSE", licence)  # of the same project; the npm package lacks it
-    name, version = RUNTIME.split("@")
-    return {
-        "name": name,
-        "version": version,
-        "licence": described(licence, name="MIT"),
-        "files": found["files"],
-        "gpu": {"files": found["gpu"]},
-    }
+    licence = Path(onnxruntime.__file__).parent / "LICENSE"  # MIT, of the same project; the npm package lacks it
+    shutil.copyfile(licence, folder / "onnxruntime-LICENSE.txt")
+    return {"files": found["files"], "gpu": {"files": found["gpu"]}}
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,6 +1,6 @@
 """Sphinx extension: pages that work without a kernel and without any other host.
 
-Four parts, one a file:
+Five parts, one a file:
 
 - this one prepares the kernels that execute the notebooks and the scripts that pages load;
 - ``kernel_startup.py`` runs first in every kernel: an altair chart becomes a fragment of the page;

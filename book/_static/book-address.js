@@ -39,11 +39,12 @@ window.bookAddress = (function () {
   }
 
   // Heights settle after the browser has jumped to a section: jump again until the reader moves. An address that sets a
-  // figure's controls and names no section leads to the figure.
+  // figure's controls and names no section leads to the figure. Gives whether it sets this one's.
   let figure = null;
   function aim(name, box) {
-    const keys = [...new URLSearchParams(location.search).keys()];
-    if (!location.hash && !figure && keys.some((key) => key.startsWith(`${name}.`))) figure = box;
+    const asked = [...new URLSearchParams(location.search).keys()].some((key) => key.startsWith(`${name}.`));
+    if (asked && !location.hash && !figure) figure = box;
+    return asked;
   }
 
   function section() {

@@ -28,7 +28,7 @@ addEventListener("DOMContentLoaded", () => {
     before.after(link);
   }
   skip("Skip to the list of chapters", ".bd-sidebar-primary nav");
-  if (document.querySelector(`.book-chart, ${WIDGET}`)) skip("Skip to the first interactive figure", ".book-chart, .book-widget");
+  if (document.querySelector(`.book-chart, ${WIDGET}`)) skip("Skip to the first interactive figure", ".book-chart, div.book-live, .book-widget");
 
   // Code is selected and copied with the keyboard as any text; a button a cell would be a stop a cell.
   addEventListener("load", () => {

@@ -34,7 +34,6 @@
 
   function prepare(box) {
     const place = document.createElement("div");
-    place.className = "book-live-place mathjax_ignore";
     box.append(place);
     const whole = box.tagName !== "DETAILS"; // a page of its own, where a recorded figure stands behind
     const instead = whole ? recorded(box) : null;
@@ -57,6 +56,7 @@
         const { open: show } = await import(new URL("laboratory.js", BASE).href);
         return await show(place, { base: BASE, saved: JSON.parse(box.dataset.setting), began, failed });
       } catch (error) {
+        opened = null;
         tell(`The laboratory could not be loaded (${error.message}).`);
         return null;
       }
@@ -68,9 +68,7 @@
         if (box.open) opened ??= open();
         else (await opened)?.close(); // folded away, it computes no more
       });
-    const asked = [...new URLSearchParams(location.search).keys()].some((key) => key.startsWith("live."));
-    if (asked) box.open = true;
-    window.bookAddress.aim("live", box);
+    if (window.bookAddress.aim("live", box)) box.open = true;
   }
 
   // Deferred scripts have all run by then, book-address.js too.

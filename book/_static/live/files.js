@@ -6,15 +6,16 @@ const WAIT = 700; // milliseconds before the second attempt, twice as long befor
 export class Lost extends Error {}
 
 /** Fetches by name below `base`; `sizes` are bytes by name, of the file as it is stored; `report(name, bytes)` hears. */
-export function library(base, sizes, report, signal, wait = WAIT) {
+export function library(base, sizes, report, wait = WAIT) {
   const whole = new Map(); // name -> ArrayBuffer
+  const there = new Set(); // names of those that came
   const begun = new Map(); // name -> {bytes, parts}: of a download that broke
 
   async function attempt(name) {
     const got = begun.get(name) ?? { bytes: 0, parts: [] };
     begun.set(name, got);
     const headers = got.bytes ? { Range: `bytes=${got.bytes}-` } : {};
-    const answer = await fetch(new URL(name, base), { headers, signal });
+    const answer = await fetch(new URL(name, base), { headers });
     if (!answer.ok) throw new Lost(`${name}: the host answers ${answer.status}`);
     if (answer.status !== 206) Object.assign(got, { bytes: 0, parts: [] }); // all of it comes again
     const reader = answer.body.getReader();
@@ -39,25 +40,26 @@ export function library(base, sizes, report, signal, wait = WAIT) {
       try {
         return await attempt(name);
       } catch (error) {
-        if (signal?.aborted || tried === ATTEMPTS)
-          throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
+        if (tried === ATTEMPTS) throw error instanceof Lost ? error : new Lost(`${name}: ${error.message}`);
         await new Promise((resolve) => setTimeout(resolve, wait * 2 ** (tried - 1)));
       }
     }
   }
 
   return {
-    has: (name) => whole.has(name),
+    has: (name) => there.has(name),
     /** The content of a file, unpacked. */
     async load(name) {
       if (!whole.has(name)) {
         const coming = fetched(name).then((bytes) => (isGzip(bytes) ? unpacked(bytes) : bytes)); // some hosts unpack .gz
         whole.set(name, coming);
-        coming.catch(() => whole.delete(name));
+        coming.then(
+          () => there.add(name),
+          () => whole.delete(name),
+        );
       }
       return whole.get(name);
     },
-    drop: (name) => whole.delete(name),
   };
 }
 

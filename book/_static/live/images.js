@@ -50,7 +50,7 @@ function blur(pixels, sigma) {
 
 /** What can happen to an image: its name, what its strength means, and the image after it. `id` is the image's number. */
 export const CORRUPTIONS = {
-  none: { words: "none", unit: 0, say: () => "", apply: (pixels) => pixels },
+  none: { words: "none", apply: (pixels) => pixels },
   noise: {
     words: "noise",
     say: (strength) => `standard deviation ${(strength * 0.04).toFixed(2)} of the range of a value`,

@@ -1,5 +1,5 @@
-/* k-NN graphs as modlib.graph makes them, for the worker of the live laboratory. A graph is two typed arrays, (N, keep)
-   neighbours and similarities, the most similar first. */
+/* k-NN graphs as modlib.graph makes them, for the worker of the live laboratory. Features are a list of N rows, each a
+   Float32Array; a graph is two typed arrays, (N, keep) neighbours and similarities, the most similar first. */
 
 const DOUBT = 2 ** -18; // float32 similarities nearer to each other than this are decided in float64
 const GRAIN = 2 ** -40; // similarities that agree to this are equal, and go to the lower index
@@ -19,8 +19,19 @@ export function edgesOf({ n, keep, neighbours, similarity }, k) {
   return { source, target, weight };
 }
 
+/** Share of the edges that join two nodes of one label; null without edges. */
+export function sameShare({ source, target, weight }, labels) {
+  let [all, same] = [0, 0];
+  for (let e = 0; e < source.length; e++) {
+    if (weight[e] === 0) continue;
+    all += 1;
+    same += labels[source[e]] === labels[target[e]];
+  }
+  return all ? same / all : null;
+}
+
 /** The rows a (p, m) times the rows b (r, m), (p, r): where no runtime multiplies. */
-export function multiply(a, b, m) {
+function multiply(a, b, m) {
   const [p, r] = [a.length / m, b.length / m];
   const out = new Float32Array(p * r);
   for (let i = 0; i < p; i++)
@@ -32,34 +43,39 @@ export function multiply(a, b, m) {
   return out;
 }
 
-const dot = (x, i, y, j, m) => {
+const dot = (a, b) => {
   let sum = 0;
-  for (let f = 0; f < m; f++) sum += x[i * m + f] * y[j * m + f];
+  for (let f = 0; f < a.length; f++) sum += a[f] * b[f];
   return sum;
 };
 
-/** Length of each row of x (n, m). */
-export const lengths = (x, n, m) => Float64Array.from({ length: n }, (_, i) => Math.sqrt(dot(x, i, x, i, m)));
+const lengths = (x) => Float64Array.from(x, (row) => Math.sqrt(dot(row, row)));
+const cosine = (x, norms, i, j) => dot(x[i], x[j]) / (norms[i] * norms[j] || Infinity);
 
-/** Cosine similarities of all rows of x (n, m), (n, n); the own one -Infinity. Rows of zeros are similar to nothing.
+/** Cosine similarities of row i of x with all rows; the own one -Infinity. */
+export function cosinesOf(x, i) {
+  const norms = lengths(x);
+  return Float32Array.from(x, (_, j) => (i === j ? -Infinity : cosine(x, norms, i, j)));
+}
+
+/** Cosine similarities of all rows of x, (n, n); the own one -Infinity. Rows of zeros are similar to nothing.
     Of each pair of panels only one is multiplied; `product` may be asynchronous, and `pause` is awaited in between. */
-export async function cosines(x, n, m, product = multiply, pause = () => {}) {
-  const norms = lengths(x, n, m);
+export async function cosines(x, product = multiply, pause = () => {}) {
+  const [n, m] = [x.length, x[0].length];
+  const norms = lengths(x);
   const similar = new Float32Array(n * n);
+  const panels = [0, 1].map(() => new Float32Array(Math.min(PANEL, n) * Math.min(SLICE, m))); // used again and again
   for (let top = 0; top < n; top += PANEL)
     for (let left = top; left < n; left += PANEL) {
       const [rows, columns] = [Math.min(PANEL, n - top), Math.min(PANEL, n - left)];
       const sums = new Float64Array(rows * columns);
       for (let from = 0; from < m; from += SLICE) {
         const width = Math.min(SLICE, m - from);
-        const part = (start, count) => {
-          if (width === m) return x.subarray(start * m, (start + count) * m);
-          const cut = new Float32Array(count * width);
-          for (let i = 0; i < count; i++)
-            cut.set(x.subarray((start + i) * m + from, (start + i) * m + from + width), i * width);
-          return cut;
+        const part = (panel, start, count) => {
+          for (let i = 0; i < count; i++) panel.set(x[start + i].subarray(from, from + width), i * width);
+          return panel.subarray(0, count * width);
         };
-        const block = await product(part(top, rows), part(left, columns), width);
+        const block = await product(part(panels[0], top, rows), part(panels[1], left, columns), width);
         for (let at = 0; at < block.length; at++) sums[at] += block[at];
         await pause();
       }
@@ -95,15 +111,15 @@ export function order(row, self, keep, exact) {
   return places.slice(0, keep);
 }
 
-/** The graph of the rows of x (n, m): each node's `keep` nearest others. */
-export async function nearestOf(x, n, m, keep, product, pause = () => {}) {
-  const similar = await cosines(x, n, m, product, pause);
-  const norms = lengths(x, n, m);
+/** The graph of the rows of x: each node's `keep` nearest others. */
+export async function nearestOf(x, keep, product, pause = () => {}) {
+  const n = x.length;
+  const similar = await cosines(x, product, pause);
+  const norms = lengths(x);
   const graph = { n, keep, neighbours: new Uint16Array(n * keep), similarity: new Float32Array(n * keep) };
   for (let i = 0; i < n; i++) {
     const row = similar.subarray(i * n, (i + 1) * n);
-    const exact = (j) => dot(x, i, x, j, m) / (norms[i] * norms[j] || Infinity);
-    order(row, i, keep, exact).forEach((j, place) => {
+    order(row, i, keep, (j) => cosine(x, norms, i, j)).forEach((j, place) => {
       graph.neighbours[i * keep + place] = j;
       graph.similarity[i * keep + place] = row[j];
     });
@@ -130,24 +146,25 @@ export function among(graph, chosen) {
   return part;
 }
 
-/** The graph with more nodes behind its own: `cosine[a]` are the similarities of new node a with all nodes, old and new. */
-export function joined(graph, cosine, keep = graph.keep) {
-  const n = graph.n + cosine.length;
+/** The graph with more nodes behind its own, and `keep` neighbours of each: `similar[a]` are the similarities of new node a
+    with all nodes, old and new. */
+export function joined(graph, similar, keep) {
+  const n = graph.n + similar.length;
   const wide = { n, keep, neighbours: new Uint16Array(n * keep), similarity: new Float32Array(n * keep) };
-  const write = (i, places, similar) =>
+  const write = (i, places, value) =>
     places.forEach((j, place) => {
       wide.neighbours[i * keep + place] = j;
-      wide.similarity[i * keep + place] = similar(j);
+      wide.similarity[i * keep + place] = value(j);
     });
   for (let i = 0; i < graph.n; i++) {
     const known = new Map();
     for (let place = 0; place < graph.keep; place++)
       known.set(graph.neighbours[i * graph.keep + place], graph.similarity[i * graph.keep + place]);
-    cosine.forEach((row, a) => known.set(graph.n + a, row[i]));
+    similar.forEach((row, a) => known.set(graph.n + a, row[i]));
     const places = [...known.keys()].sort((a, b) => known.get(b) - known.get(a) || a - b);
     write(i, places.slice(0, keep), (j) => known.get(j));
   }
-  cosine.forEach((row, a) => {
+  similar.forEach((row, a) => {
     const self = graph.n + a;
     const places = Array.from(row.keys()).filter((j) => j !== self);
     places.sort((i, j) => row[j] - row[i] || i - j);

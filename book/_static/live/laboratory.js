@@ -22,21 +22,9 @@ import {
   unique,
 } from "./kit.js";
 import { own } from "./picture.js";
-import { OUT, SAVED, attacks, fit, grouping, letters, needed, sizesIn } from "./settings.js";
+import { OUT, SAVED, attacks, fit, grouping, letters, needed, poolOf, sizesIn } from "./settings.js";
 
 const NETWORKS = { resnet20: "ResNet20", resnet56: "ResNet56", vgg11: "VGG11" };
-const CLASS_COLORS = [
-  "#3f90da",
-  "#ffa90e",
-  "#bd1f01",
-  "#94a4a2",
-  "#832db6",
-  "#a96b59",
-  "#e76300",
-  "#b9ac70",
-  "#717581",
-  "#92dadd",
-]; // as in modlib.plots
 const GREY = "#808080";
 const EPS = [1, 2, 4, 8, 16, 32, 76];
 const SHARES = [1, 2, 5, 10, 20, 30, 50, 75, 100];
@@ -84,15 +72,19 @@ function memory(values) {
 
 /** Shows the laboratory in `box`: files lie below `base`; `saved` is the setting that an address is held against; `began` and
     `failed` are told when it takes the place of what was recorded, and when it cannot. */
-export async function open(box, { base, saved: preset = {}, began = () => {}, failed = () => {} }) {
+export async function open(box, { base, saved: preset, began, failed }) {
   const answer = await fetch(new URL("manifest.json", base));
   if (!answer.ok) throw new Error(`the host answers ${answer.status}`);
   const manifest = await answer.json();
   if (!manifest.runtime) throw new Error("this build of the book has no runtime for networks");
   const sizes = sizesIn(manifest);
-  const pool = manifest.images.parts.flatMap(({ labels }) => labels);
   const gpu = Boolean(manifest.runtime.gpu && navigator.gpu && "Suspending" in WebAssembly); // whether it is there, a worker asks
-  const about = { networks: manifest.networks.map(({ name }) => name), classes: manifest.images.classes, pool, gpu };
+  const about = {
+    networks: manifest.networks.map(({ name }) => name),
+    classes: manifest.images.classes,
+    pool: poolOf(manifest),
+    gpu,
+  };
 
   const saved = { ...SAVED, ...preset };
   const model = memory({ setting: window.bookAddress.read("live", saved) });
@@ -108,43 +100,32 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   let kept = null;
   let stopGraph = () => {};
   let graphModel = null;
+  let drawn = null; // what the picture of the graph shows, as the worker names it
   let sheets = [];
   let remark = ""; // a sentence that stays until the next change
-  const change = (more) => view.set(more);
+  const few = () => grouping(now.setting.groups, about.classes).names.length < 2; // groups: nothing can be computed
+  /** What could not be had is asked for once; where too few groups are left, again when there are enough. */
+  const change = (more) => model.set("setting", { ...(few() ? model.get("setting") : now.setting), ...more });
+  const to = (name) => (value) => change({ [name]: value });
 
   // Controls
   const controls = {
-    network: menu("network", "Network", (network) => change({ network })),
-    weights: menu("weights", "Weights", (weights) => change({ weights })),
-    share: slider(
-      "share",
-      "Shuffled",
-      (share) => change({ share }),
-      (share) => `${share} %`,
-    ),
-    n: number("n", "Images N", (n) => change({ n })),
-    k: number("k", "Neighbours k", (k) => change({ k })),
-    draw: slider(
-      "draw",
-      "Draw",
-      (draw) => change({ draw }),
-      (draw) => (draw ? String(draw) : "first"),
-    ),
+    network: menu("network", "Network", to("network")),
+    weights: menu("weights", "Weights", to("weights")),
+    share: slider("share", "Shuffled", to("share"), (share) => `${share} %`),
+    n: number("n", "Images N", to("n")),
+    k: number("k", "Neighbours k", to("k")),
+    draw: slider("draw", "Draw", to("draw"), (draw) => (draw ? String(draw) : "first")),
     groups: menu("groups", "Groups", (kind) =>
       change({ groups: kind === "own" ? letters(now.setting.groups, about.classes) : kind }),
     ),
-    corruption: menu("corruption", "Corruption", (corruption) => change({ corruption })),
-    strength: slider("strength", "Strength", (strength) => change({ strength })),
-    attack: menu("attack", "Attack", (attack) => change({ attack })),
-    eps: slider(
-      "eps",
-      "eps",
-      (eps) => change({ eps }),
-      (eps) => `${eps}/255`,
-    ),
-    steps: slider("steps", "Steps", (steps) => change({ steps })),
-    images: choice("images", "Count", (images) => change({ images })),
-    on: choice("on", "Compute on", (on) => change({ on })),
+    corruption: menu("corruption", "Corruption", to("corruption")),
+    strength: slider("strength", "Strength", to("strength")),
+    attack: menu("attack", "Attack", to("attack")),
+    eps: slider("eps", "eps", to("eps"), (eps) => `${eps}/255`),
+    steps: slider("steps", "Steps", to("steps")),
+    images: choice("images", "Count", to("images")),
+    on: choice("on", "Compute on", to("on")),
   };
   const members = about.classes.map((name, c) =>
     menu(`group-${name}`, name, (group) => {
@@ -214,11 +195,11 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     busy.hidden = false;
     bar.removeAttribute("value");
     busy.children[1].textContent = "Computing";
-    worker.postMessage({ ticket: ++ticket, setting: now.setting, ...message });
+    worker.postMessage({ ticket: ++ticket, setting: now.setting, drawn, ...message });
   }
 
   function start() {
-    if (grouping(now.setting.groups, about.classes).names.length < 2) return error.replaceChildren(now.told.join(" "));
+    if (few()) return error.replaceChildren(now.told.join(" "));
     worker?.terminate();
     worker = new Worker(new URL("worker.js", base), { type: "module", name: "live laboratory" });
     worker.onmessage = hear;
@@ -246,6 +227,8 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   function close() {
     worker?.terminate();
     worker = null;
+    ticket += 1;
+    picture.stop();
     busy.hidden = true;
     opening.hidden = false;
     desk.hidden = true;
@@ -261,8 +244,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       busy.children[1].textContent = data.words;
     } else if (data.kind === "layer") {
       if (desk.hidden) arrive();
-      if (!curves || curves.whole || curves.ticket !== ticket)
-        curves = { ticket, clean: [], attacked: null, depth: data.depth };
+      if (curves?.ticket !== ticket) curves = { ticket, clean: [], attacked: null, depth: data.depth };
       if (data.of === "attacked") curves.attacked ??= [];
       curves[data.of][data.layer] = data;
       bar.value = (data.layer + 1) / data.depth;
@@ -313,6 +295,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       opening.hidden = false;
     }
     if (first) {
+      picture.stop();
       desk.hidden = true;
       failed();
     }
@@ -350,7 +333,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     const real = (list) => list.map((value, i) => [i + 1, value]).filter(([, value]) => Number.isFinite(value));
     const all = lines.flatMap((line) => real(line.q).map(([, value]) => value));
     const plot = axes(chart, box, Math.max(2, curves.depth, kept?.q.length ?? 0), Math.min(0, ...all));
-    const layer = graphModel && graphModel.get("setting").layer + 1;
+    const layer = graphModel && Math.min(graphModel.get("setting").layer + 1, curves.depth);
     if (layer) plot.here(layer);
     for (const line of lines) {
       const points = real(line.q);
@@ -390,6 +373,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
 
   function words() {
     const { setting } = now;
+    sayMore.textContent = "";
     if (!curves.whole) return say.show(`${title()}, N = ${setting.n}, k = ${setting.k}: being computed.`);
     const { counts, used } = curves;
     const q = main().map((each) => each.q);
@@ -430,7 +414,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     sayMore.textContent = right + after + hurt + how;
   }
 
-  function showGraph({ versions, labels, classes, layers, columns, n, own: mine }) {
+  function showGraph({ versions, labels, classes, layers, columns, n, own: mine, key }) {
     const before = graphModel?.get("setting");
     stopGraph();
     sheets.forEach((each) => URL.revokeObjectURL(each));
@@ -444,7 +428,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
       classes,
       layers,
       columns,
-      colors: CLASS_COLORS,
+      colors: manifest.images.colors,
       versions,
       names,
     };
@@ -452,6 +436,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     const setting = { ...first, ...before, k: Math.min(now.setting.k, data.k) };
     if (mine) Object.assign(setting, { image: mine[0], images: "clean" });
     setting.layer = Math.min(setting.layer, layers.length - 1);
+    drawn = key ?? null; // a picture of the reader's gives way to any other
     graphModel = memory({ data, setting });
     stopGraph = graph.render({ model: graphModel, el: graphPlace });
     const model = graphModel;
@@ -469,15 +454,9 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   function showControls() {
     const { setting, told, possible } = now;
     const { network, weights, groups } = setting;
-    const file = (name) =>
-      sizes[
-        needed(manifest, { ...setting, network: name, weights: "trained" }).find(
-          (each) => each.startsWith(`${name}-`) && each.includes(".safetensors"),
-        )
-      ];
     controls.network.show(
       network,
-      about.networks.map((name) => [name, `${named(name)} (${megabytes(file(name))})`]),
+      manifest.networks.map(({ name, weights: { trained } }) => [name, `${named(name)} (${megabytes(trained.bytes)})`]),
     );
     controls.weights.show(weights, [
       ["trained", "trained"],
@@ -549,7 +528,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
     }
     if (worker && JSON.stringify(last) !== JSON.stringify(now.setting)) {
       if (last.on !== now.setting.on) start();
-      else if (grouping(now.setting.groups, about.classes).names.length < 2) {
+      else if (few()) {
         halt();
         curves = curves && {
           ...curves,
@@ -565,7 +544,7 @@ export async function open(box, { base, saved: preset = {}, began = () => {}, fa
   }
 
   shown.ask = (message) => post(message);
-  const view = follow(model, follows, box, drawCurves);
+  follow(model, follows, box, drawCurves);
   addEventListener("pagehide", close); // leaving the page cancels
   return { close };
 }

@@ -11,8 +11,8 @@ const START = 6; // half the width of a random beginning
 const held = (value) => Math.min(4, Math.max(-4, value));
 
 /** Float64Array of (x, y) of each node; from `start`, a layout of as many nodes, so that a point can be followed. */
-export function layout({ n, keep, neighbours, similarity }, start, seed = 1) {
-  const next = random(seed);
+export function layout({ n, keep, neighbours, similarity }, start) {
+  const next = random(1);
   const at = start ? Float64Array.from(start) : Float64Array.from({ length: 2 * n }, () => START * (2 * next() - 1));
   const reach = Math.min(REACH, keep);
   const rounds = start ? ROUNDS / 2 : ROUNDS;

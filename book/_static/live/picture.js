@@ -60,6 +60,7 @@ export function own(take, promise) {
     note,
     found,
   );
+  let end = () => {}; // switches the camera off, or takes back the question for it
   drop.addEventListener("dragover", (event) => event.preventDefault());
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -89,31 +90,38 @@ export function own(take, promise) {
   }
 
   async function film() {
+    end();
     error.textContent = "";
-    let stream;
+    let [stream, wanted] = [null, true];
+    const off = () => stream?.getTracks().forEach((track) => track.stop());
+    end = () => {
+      wanted = false;
+      off();
+      camera.hidden = true;
+      camera.replaceChildren();
+    };
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch {
-      error.textContent = "There is no camera, or this page may not use it. Choose a file instead.";
+      if (wanted) error.textContent = "There is no camera, or this page may not use it. Choose a file instead.";
       return;
     }
+    if (!wanted) return off();
     const video = el("video", { autoplay: true, playsinline: true, "aria-label": "What the camera sees" });
     video.muted = true;
     video.srcObject = stream;
-    const end = () => {
-      stream.getTracks().forEach((track) => track.stop());
-      camera.hidden = true;
-      camera.replaceChildren();
+    const leave = () => {
+      end();
       photo.focus();
     };
     const now = button("Take it", () => {
       if (!video.videoWidth) return;
       const { pixels } = squared(video, video.videoWidth, video.videoHeight);
-      end();
+      leave();
       note.textContent = "Your photo: its middle square, at 32 × 32.";
       take(pixels);
     });
-    camera.replaceChildren(video, now, button("Close the camera", end));
+    camera.replaceChildren(video, now, button("Close the camera", leave));
     camera.hidden = false;
     now.focus();
   }
@@ -126,6 +134,7 @@ export function own(take, promise) {
 
   return {
     node,
+    stop: () => end(),
     /** What the network makes of the picture, and of the picture after an attack. */
     show({ before, after, pixels, classes, attack, eps, steps }, network) {
       const ranked = (shares) => [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);

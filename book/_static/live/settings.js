@@ -21,8 +21,8 @@ export const SAVED = {
   on: "cpu",
 };
 
-export const WEIGHTS = ["trained", "shuffled", "untrained"];
-export const ATTACKS = ["none", "fgsm", "pgd"];
+const WEIGHTS = ["trained", "shuffled", "untrained"];
+const ATTACKS = ["none", "fgsm", "pgd"];
 export const LEAST = 500; // images computed at least: every smaller N is part of them
 export const OUT = "-"; // of a class that takes no part
 const ANIMALS = ["bird", "cat", "deer", "dog", "frog", "horse"];
@@ -114,6 +114,9 @@ export function keys(setting) {
   return { model, clean, attacked: how && `${clean} ${how}` };
 }
 
+/** The class of each image of a manifest. */
+export const poolOf = ({ images }) => images.parts.flatMap(({ labels }) => labels);
+
 /** Bytes of each file that a manifest names. */
 export function sizesIn(manifest) {
   const sizes = {};
@@ -129,8 +132,8 @@ export function sizesIn(manifest) {
 export function needed(manifest, setting) {
   const { networks, images, product, runtime } = manifest;
   const { weights, pieces, gradient } = networks.find(({ name }) => name === setting.network);
-  const pool = images.parts.flatMap(({ labels }) => labels);
-  const ids = sequence(setting, { classes: images.classes, pool }).slice(0, Math.max(setting.n, LEAST));
+  const all = sequence(setting, { classes: images.classes, pool: poolOf(manifest) });
+  const ids = all.slice(0, Math.max(setting.n, LEAST));
   const parts = images.parts.filter(({ first, count }) => ids.some((id) => id >= first && id < first + count));
   const wanted = [
     ...(setting.on === "gpu" ? runtime.gpu : runtime).files.slice(1), // the module itself is imported

@@ -21,7 +21,7 @@ export function read(buffer) {
     } = header[name];
     const bytes = buffer.slice(start + from, start + to);
     if (dtype === "F32") return new Float32Array(bytes);
-    if (dtype === "F16") return Float32Array.from(new Uint16Array(bytes), half);
+    if (dtype === "F16") return new Float32Array(new Uint16Array(bytes)).map(half); // Float32Array.from would list them first
     if (dtype === "I8") return new Int8Array(bytes);
     return null;
   };
@@ -34,11 +34,9 @@ export function read(buffer) {
       continue;
     }
     const scale = raw(name + SCALE);
-    const row = values.length / scale.length;
-    tensors.set(
-      name,
-      Float32Array.from(values, (value, i) => value * scale[Math.floor(i / row)]),
-    );
+    const [row, scaled] = [values.length / scale.length, new Float32Array(values)];
+    for (let i = 0; i < scaled.length; i++) scaled[i] *= scale[Math.floor(i / row)];
+    tensors.set(name, scaled);
   }
   return tensors;
 }

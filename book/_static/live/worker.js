@@ -4,10 +4,10 @@
 
 import { library, Lost } from "./files.js";
 import { CORRUPTIONS, PIXELS, bytes, planes, step, steps } from "./images.js";
-import { among, edgesOf, joined, lengths, multiply, nearestOf } from "./knn.js";
+import { among, cosinesOf, edgesOf, joined, nearestOf, sameShare } from "./knn.js";
 import { inSquare, layout } from "./layout.js";
-import { modularityOf, sameShare } from "./modularity.js";
-import { LEAST, attacks, grouping, keys, needed, sequence, sizesIn } from "./settings.js";
+import { modularityOf } from "./modularity.js";
+import { LEAST, attacks, grouping, keys, needed, poolOf, sequence, sizesIn } from "./settings.js";
 import { lay, read, shuffled, untrained } from "./weights.js";
 
 const BATCH = 25;
@@ -20,10 +20,11 @@ const SMALL = { attack: "pgd", eps: 4, steps: 10 }; // what is done to a picture
 class Stopped extends Error {}
 
 let base, manifest, networks, files, ort, runsOn;
+let wanted = []; // files that were asked for last
 let latest = 0; // the ticket that counts
 const sessions = new Map(); // of the network in use, by the name of its graph
-let loaded = {}; // the network in use: {key, places, weights}
-const results = new Map(); // features' key -> {ids, graphs, predicted, right}
+let loaded = {}; // the network in use: {key, pieces, weights, gradient}
+const results = new Map(); // features' key -> {ids, graphs, predicted, images or none}
 
 const say = (ticket, message) => postMessage({ ticket, ...message });
 
@@ -44,6 +45,12 @@ function pauseFor(ticket) {
 }
 
 // What is fetched
+
+/** Fetches files side by side, with progress over those that are not there yet. */
+async function fetchAll(names) {
+  wanted = names.filter((name) => !files.has(name));
+  await Promise.all(wanted.map((name) => files.load(name)));
+}
 
 async function runtime(on) {
   if (ort && runsOn === on) return;
@@ -98,14 +105,15 @@ async function cut({ file, first, count, columns, sum }) {
   const picture = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0);
+  const images = [];
   let [found, place] = [0, 1];
   for (let i = 0; i < count; i++) {
-    const each = planes(context.getImageData(32 * (i % columns), 32 * Math.floor(i / columns), 32, 32).data);
-    for (const value of each) found = (found + Math.round(255 * value) * place++) % 2 ** 32;
-    pixels.set(first + i, each);
+    images.push(planes(context.getImageData(32 * (i % columns), 32 * Math.floor(i / columns), 32, 32).data));
+    for (const value of images[i]) found = (found + Math.round(255 * value) * place++) % 2 ** 32;
   }
   if (found !== sum)
     throw new Error("this browser changes the pictures that it decodes, perhaps against being recognised");
+  images.forEach((each, i) => pixels.set(first + i, each));
 }
 
 async function stored(ids) {
@@ -116,7 +124,7 @@ async function stored(ids) {
 
 // What is computed
 
-const rows = (list) => {
+const packed = (list) => {
   const all = new Float32Array(list.length * PIXELS);
   list.forEach((each, i) => all.set(each, i * PIXELS));
   return all;
@@ -127,32 +135,31 @@ async function run(graph, feeds, output) {
     Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]),
   );
   const found = (await graph.run(given, [output]))[output];
-  const copy = { data: await found.getData(), dims: found.dims };
-  return copy;
+  return { data: await found.getData(), dims: found.dims };
 }
 
-/** The features of each layer in turn, (n, m), and the logits last; none is kept. */
+/** The features of each layer in turn, a row an image, and the logits last. They are the most that the worker holds: none is
+    copied, and each batch goes as soon as the next layer has it. */
 async function* through(net, list, pause) {
-  let x = { data: rows(list), dims: [list.length, 3, 32, 32] };
+  let batches = [];
+  for (let from = 0; from < list.length; from += BATCH) {
+    const part = list.slice(from, from + BATCH);
+    batches.push({ data: packed(part), dims: [part.length, 3, 32, 32] });
+  }
   for (const piece of net.pieces) {
     const graph = await session(piece.name, piece.graph, net.weights);
-    const width = x.data.length / list.length;
-    let out = null;
-    for (let from = 0; from < list.length; from += BATCH) {
-      const to = Math.min(from + BATCH, list.length);
-      const part = {
-        type: "float32",
-        data: x.data.subarray(from * width, to * width),
-        dims: [to - from, ...x.dims.slice(1)],
-      };
-      const { data, dims } = await run(graph, { [piece.input]: part }, piece.output);
-      const each = data.length / (to - from);
-      out ??= { data: new Float32Array(list.length * each), dims: [list.length, ...dims.slice(1)] };
-      out.data.set(data, from * each);
+    const found = [];
+    while (batches.length) {
+      found.push(await run(graph, { [piece.input]: { type: "float32", ...batches.shift() } }, piece.output));
       await pause();
     }
-    x = out;
-    yield { name: piece.name, m: x.data.length / list.length, data: x.data };
+    const rows = found.flatMap(({ data, dims: [n] }) => {
+      const m = data.length / n;
+      return Array.from({ length: n }, (_, i) => data.subarray(i * m, (i + 1) * m));
+    });
+    yield { name: piece.name, rows };
+    rows.length = 0; // they would hold the batches
+    batches = found;
   }
 }
 
@@ -165,22 +172,17 @@ async function product(a, b, m) {
   return (await run(graph, feeds, "products")).data;
 }
 
-function most(values, from, count) {
-  let best = from;
-  for (let i = from; i < from + count; i++) if (values[i] > values[best]) best = i;
-  return best - from;
-}
-
-const classesOf = ({ data, m }) => Int32Array.from({ length: data.length / m }, (_, i) => most(data, i * m, m));
+const most = (values) => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
+const classesOf = (rows) => Int32Array.from(rows, most);
 
 /** Graphs of all layers and predicted classes of images, each given out as soon as it is there. */
 async function compute(net, list, keep, pause, told) {
   const graphs = [];
   let predicted = null;
-  for await (const layer of through(net, list, pause)) {
-    if (layer.name === "logits") predicted = classesOf(layer);
+  for await (const { name, rows } of through(net, list, pause)) {
+    if (name === "logits") predicted = classesOf(rows);
     else {
-      graphs.push(await nearestOf(layer.data, list.length, layer.m, keep, product, pause));
+      graphs.push(await nearestOf(rows, keep, product, pause));
       told(graphs.length - 1, graphs.at(-1));
     }
   }
@@ -202,7 +204,7 @@ async function attacked(net, list, labels, { attack, eps, steps: count }, pause,
         dims: [before.length],
       };
       const feeds = {
-        images: { type: "float32", data: rows(now), dims: [before.length, 3, 32, 32] },
+        images: { type: "float32", data: packed(now), dims: [before.length, 3, 32, 32] },
         labels: labelled,
       };
       const { data } = await run(graph, feeds, "gradient");
@@ -235,11 +237,14 @@ const part = (result, chosen) => ({
   images: result.images && chosen.map((i) => result.images[i]),
 });
 
-function keep(key, result) {
+/** What a result says of images: the one that is kept, or else the one that is made. */
+async function had(key, ids, k, make) {
+  let result = results.get(key);
+  if (!places(result, ids, k)) result = await make();
   results.delete(key);
   results.set(key, result);
   if (results.size > RESULTS) results.delete(results.keys().next().value);
-  return result;
+  return part(result, places(result, ids, k));
 }
 
 /** Q of one layer under groups of the true and of the predicted classes, and the share of edges within the former. */
@@ -254,7 +259,7 @@ async function corrupted(setting, ids) {
   return (await stored(ids)).map((each, i) => apply(each, setting.strength, ids[i]));
 }
 
-/** Everything about the sample of a setting: {groups, labels, clean, attacked or null, chosen}. */
+/** Everything about the sample of a setting: {groups, labelsOf, clean, after an attack or null, counts}. */
 async function sample(setting, ticket) {
   const pause = pauseFor(ticket);
   const [{ classes }, pool] = [manifest.images, truth];
@@ -269,27 +274,22 @@ async function sample(setting, ticket) {
   const tell = (of, list, chosen) => (layer, graph) => {
     const seen = chosen ? among(graph, chosen) : graph;
     const shown = chosen ? chosen.map((i) => list[i]) : list;
-    say(ticket, { kind: "layer", of, layer, depth, n: shown.length, ...reading(seen, setting.k, labelsOf(shown)) });
+    say(ticket, { kind: "layer", of, layer, depth, ...reading(seen, setting.k, labelsOf(shown)) });
   };
 
-  let found = places(results.get(key.clean), ids, setting.k);
-  if (!found) {
-    const wanted = setting.n < LEAST ? all.slice(0, LEAST) : ids;
+  let clean = await had(key.clean, ids, setting.k, async () => {
+    const more = setting.n < LEAST ? all.slice(0, LEAST) : ids;
     say(ticket, { kind: "progress", words: "Reading the images", share: null });
-    const list = await corrupted(setting, wanted);
+    const list = await corrupted(setting, more);
     const net = await network(setting);
-    const chosen = setting.n < wanted.length ? ids.map((_, i) => i) : null;
-    const told = tell("clean", wanted, chosen);
-    const computed = await compute(net, list, keepOf(wanted.length, setting.k), pause, told);
-    keep(key.clean, { ids: wanted, ...computed });
-    found = places(results.get(key.clean), ids, setting.k);
-  } else keep(key.clean, results.get(key.clean));
-  let clean = part(results.get(key.clean), found);
+    const chosen = setting.n < more.length ? ids.map((_, i) => i) : null;
+    const computed = await compute(net, list, keepOf(more.length, setting.k), pause, tell("clean", more, chosen));
+    return { ids: more, ...computed };
+  });
 
   let after = null;
-  if (attacks(setting)) {
-    found = places(results.get(key.attacked), ids, setting.k);
-    if (!found) {
+  if (attacks(setting))
+    after = await had(key.attacked, ids, setting.k, async () => {
       const net = await network(setting);
       const list = await corrupted(setting, ids);
       const share = (done) => say(ticket, { kind: "progress", words: "Attacking", share: done });
@@ -297,11 +297,8 @@ async function sample(setting, ticket) {
       const own = ids.map((id) => pool[id]);
       const images = await attacked(net, list, own, setting, pause, share);
       const computed = await compute(net, images, keepOf(ids.length, setting.k), pause, tell("attacked", ids));
-      keep(key.attacked, { ids, images, ...computed });
-      found = places(results.get(key.attacked), ids, setting.k);
-    } else keep(key.attacked, results.get(key.attacked));
-    after = part(results.get(key.attacked), found);
-  }
+      return { ids, images, ...computed };
+    });
   const right = (predicted, list) => list.filter((id, i) => predicted[i] === pool[id]).length;
   const counts = {
     n: ids.length,
@@ -324,28 +321,34 @@ async function sample(setting, ticket) {
 const guessesOf = (groups, predicted) =>
   Array.from(predicted, (c) => (groups.of[c] < 0 ? groups.names.length : groups.of[c]));
 
-async function set({ setting, ticket }) {
+/** Tells the curve of a setting; what it was made from: {groups, labels, clean, after}. */
+async function answer({ setting, ticket }) {
+  await fetchAll(needed(manifest, setting));
   await runtime(setting.on);
   const { groups, labelsOf, clean, after, counts } = await sample(setting, ticket);
   const labels = labelsOf(clean.ids);
   const curve = ({ graphs, predicted }) =>
     graphs.map((graph) => reading(graph, setting.k, labels, guessesOf(groups, predicted)));
-  const answer = {
+  say(ticket, {
+    kind: "result",
     clean: curve(clean),
     attacked: after && curve(after),
     counts,
     used: clean.ids.length,
     groups: groups.names,
-  };
-  const layers = networks.get(setting.network).layers;
-  say(ticket, { kind: "result", ...answer, layers, ids: clean.ids, setting });
-  const shown = JSON.stringify([keys(setting), clean.ids, labels]);
-  if (shown === drawnFor) return say(ticket, { kind: "same" });
-  await draw(ticket, setting, groups, labels, clean, after);
-  drawnFor = shown;
+    layers: networks.get(setting.network).layers,
+    ids: clean.ids,
+    setting,
+  });
+  return { groups, labels, clean, after };
 }
 
-let drawnFor = null; // what the picture of the graph shows now
+/** Tells the curve of a setting and, unless the page shows it already, the graph of each layer. */
+async function set({ setting, ticket, drawn }) {
+  const found = await answer({ setting, ticket });
+  const key = JSON.stringify([keys(setting), found.clean.ids, found.labels, found.groups.names]);
+  if (key !== drawn) await draw(ticket, key, setting, found);
+}
 
 const COLUMNS = 25; // of the sheet of thumbnails
 
@@ -360,7 +363,7 @@ async function sheet(list) {
 
 /** What the picture of the graph needs, as modlib.book.widgets.graph gives it; `wide` graphs also hold pictures of the
     reader's, which count in no number. */
-async function version(graphs, wide, labels, predicted, groups, list, pause, start) {
+async function version(graphs, wide, labels, predicted, groups, list, pause) {
   const reach = Math.min(REACH, graphs[0].n - 1);
   const guesses = guessesOf(groups, predicted);
   const n = wide[0].n;
@@ -368,7 +371,7 @@ async function version(graphs, wide, labels, predicted, groups, list, pause, sta
   const at = new Float32Array(graphs.length * n * 2);
   const [q, same, terms, guessed] = [[], [], [], []];
   const under = guesses.slice(0, graphs[0].n);
-  let places = start;
+  let places;
   for (const [layer, graph] of graphs.entries()) {
     const all = wide[layer];
     for (let i = 0; i < n; i++)
@@ -403,10 +406,11 @@ async function version(graphs, wide, labels, predicted, groups, list, pause, sta
   };
 }
 
-async function draw(ticket, setting, groups, labels, clean, after) {
+async function draw(ticket, key, setting, { groups, labels, clean, after }) {
   const pause = pauseFor(ticket);
   const common = {
     kind: "graph",
+    key,
     labels,
     classes: groups.names,
     layers: networks.get(setting.network).layers,
@@ -422,47 +426,45 @@ async function draw(ticket, setting, groups, labels, clean, after) {
 /** A picture of the reader's: what the network takes it for, what an attack makes of it, and both in the graph of each layer. */
 async function picture({ setting, ticket, pixels: own }) {
   const pause = pauseFor(ticket);
+  await fetchAll([...needed(manifest, setting), networks.get(setting.network).gradient.file]);
   const net = await network(setting);
-  const logits = async (list) => {
+  const logits = async (image) => {
     let last;
-    for await (const layer of through(net, list, pause)) last = layer;
-    return last;
+    for await (const { rows } of through(net, [image], pause)) [last] = rows;
+    return Array.from(last);
   };
-  const softmax = ({ data }, from, count) => {
-    const part = Array.from(data.subarray(from, from + count));
-    const top = Math.max(...part);
-    const powers = part.map((value) => Math.exp(value - top));
+  const softmax = (values) => {
+    const top = Math.max(...values);
+    const powers = values.map((value) => Math.exp(value - top));
     const sum = powers.reduce((a, b) => a + b, 0);
     return powers.map((value) => value / sum);
   };
   const { classes } = manifest.images;
-  const first = await logits([own]);
-  const guess = most(first.data, 0, classes.length);
+  const first = await logits(own);
   const how = attacks(setting) ? setting : SMALL;
-  const [other] = await attacked(net, [own], [guess], how, pause, () => {});
-  const second = await logits([other]);
-  const answer = {
-    before: softmax(first, 0, classes.length),
-    after: softmax(second, 0, classes.length),
+  const [other] = await attacked(net, [own], [most(first)], how, pause, () => {});
+  const second = await logits(other);
+  say(ticket, {
+    kind: "picture",
+    before: softmax(first),
+    after: softmax(second),
     pixels: [bytes(own), bytes(other)],
-  };
-  say(ticket, { kind: "picture", ...answer, classes, attack: how.attack, eps: how.eps, steps: how.steps });
+    classes,
+    attack: how.attack,
+    eps: how.eps,
+    steps: how.steps,
+  });
 
-  const { groups, labelsOf, clean } = await sample({ ...setting, attack: "none" }, ticket);
-  const labels = labelsOf(clean.ids);
+  const { groups, labels, clean } = await answer({ setting, ticket });
   const list = [...(await corrupted(setting, clean.ids)), own, other];
   const n = clean.ids.length;
   const wide = [];
   let predicted;
-  for await (const layer of through(net, list, pause)) {
-    if (layer.name === "logits") predicted = classesOf(layer);
+  for await (const { name, rows } of through(net, list, pause)) {
+    if (name === "logits") predicted = classesOf(rows);
     else {
-      const norms = lengths(layer.data, n + 2, layer.m);
-      const cosine = [n, n + 1].map((i) => {
-        const products = multiply(layer.data.subarray(i * layer.m, (i + 1) * layer.m), layer.data, layer.m);
-        return products.map((value, j) => (j === i ? -Infinity : value / (norms[i] * norms[j] || Infinity)));
-      });
-      wide.push(joined(clean.graphs[wide.length], cosine, Math.min(REACH, n - 1)));
+      const similar = [n, n + 1].map((i) => cosinesOf(rows, i));
+      wide.push(joined(clean.graphs[wide.length], similar, Math.min(REACH, n - 1)));
       say(ticket, {
         kind: "progress",
         words: "Finding the neighbours of your picture",
@@ -484,37 +486,35 @@ async function picture({ setting, ticket, pixels: own }) {
     n: n + 2,
     own: [n, n + 1],
   });
-  drawnFor = null;
 }
 
 // What is heard
 
-/** Prepares the worker; what the first curve needs is fetched side by side. */
-async function start({ manifest: given, base: folder, setting, ticket }) {
+/** Prepares the worker, and answers as `set` does. */
+async function start({ manifest: given, base: folder, ...asked }) {
   if (!files) {
     [manifest, base] = [given, folder];
     networks = new Map(manifest.networks.map((each) => [each.name, each]));
-    truth = manifest.images.parts.flatMap(({ labels }) => labels);
+    truth = poolOf(manifest);
     const sizes = sizesIn(manifest);
     const came = new Map();
     files = library(base, sizes, (name, bytes) => {
       came.set(name, bytes);
-      const sum = (list) => list.reduce((all, each) => all + each, 0);
-      const [got, all] = [sum([...came.values()]), sum(first.map((each) => sizes[each]))];
+      if (!wanted.includes(name)) return; // what still comes of something else
+      const sum = (bytesOf) => wanted.reduce((all, each) => all + bytesOf(each), 0);
+      const [got, all] = [sum((each) => came.get(each) ?? 0), sum((each) => sizes[each])];
       const words =
         got <= all ? `Fetching: ${(got / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB` : `Fetching ${name}`;
       say(latest, { kind: "progress", words, share: Math.min(1, got / all) });
     });
   }
-  const first = needed(manifest, setting);
-  await Promise.all(first.map((name) => files.load(name)));
-  await set({ setting, ticket });
+  await set(asked);
 }
 
-/** The images of a setting as the network gets them, and where they stand in the pool: for who computes them again. */
+/** The images of a setting as the network gets them: for who computes them again. */
 async function show({ setting, ticket }) {
   const { clean, after } = await sample(setting, ticket);
-  say(ticket, { kind: "pixels", ids: clean.ids, pixels: after?.images ?? (await corrupted(setting, clean.ids)) });
+  say(ticket, { kind: "pixels", pixels: after?.images ?? (await corrupted(setting, clean.ids)) });
 }
 
 const HEARD = { start, set, picture, show, stop() {} };

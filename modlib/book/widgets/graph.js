@@ -71,7 +71,8 @@ function render({ model, el: host }) {
   const data = model.get("data");
   const { n, labels, classes, layers, colors } = data;
   const hue = (group) => colors[group % colors.length];
-  const called = (i) => data.names?.[i] ?? `Image ${i}`;
+  const own = (i) => data.names?.[i]; // a picture of the reader's: it has no class that is known
+  const classOf = (i) => own(i) ?? classes[labels[i]];
   const versions = Object.fromEntries(Object.entries(data.versions).map(([name, each]) => [name, open(each, data)]));
   // A rule each, because a picture in the style of every thumbnail would be read again with each of them.
   const id = unique("sheet");
@@ -283,7 +284,7 @@ function render({ model, el: host }) {
     if (image < 0) return;
     const { predicted } = now.version;
     const guess = predicted.length ? `, predicted: ${classes[predicted[image]]}` : "";
-    tip.replaceChildren(thumb(image), `${data.names?.[image] ?? image}: ${classes[labels[image]]}${guess}`);
+    tip.replaceChildren(thumb(image), `${own(image) ?? `${image}: ${classes[labels[image]]}`}${guess}`);
     tip.style.left = `${Math.min(event.offsetX + 14, canvas.clientWidth - 120)}px`;
     tip.style.top = `${event.offsetY + 14}px`;
   });
@@ -298,7 +299,7 @@ function render({ model, el: host }) {
       .filter((i) => i === layer || i === layers.length - 1 || (i % step === 0 && Math.abs(i - layer) >= step / 2));
     const shown = k > many ? `the ${many} nearest of the ${k} that make an edge` : `the ${k} that make an edge`;
     stripTitle.textContent =
-      `${called(image)}, ${article(classes[labels[image]])}, and its nearest in each layer: ${shown}` +
+      `${own(image) ?? `Image ${image}, ${article(classes[labels[image]])}`}, and its nearest in each layer: ${shown}` +
       (k < many ? ", and faintly the next" : "");
     strip.replaceChildren(
       ...chosen.map((each) => {
@@ -308,10 +309,7 @@ function render({ model, el: host }) {
           {
             class: each === layer ? "ml-row ml-now" : "ml-row",
             role: "img",
-            "aria-label": `${layers[each]}: ${near
-              .slice(0, k)
-              .map((j) => classes[labels[j]])
-              .join(", ")}`,
+            "aria-label": `${layers[each]}: ${near.slice(0, k).map(classOf).join(", ")}`,
           },
           el("span", { class: "ml-label" }, layers[each]),
           thumb(image, "ml-self"),
@@ -330,11 +328,12 @@ function render({ model, el: host }) {
     );
     const near = version.near(layer, image, k);
     const same = near.filter((j) => labels[j] === labels[image]).length;
+    const guess = version.predicted.length ? `, predicted: ${classes[version.predicted[image]]}` : "";
     sayImage.show(
-      `${called(image)} is ${article(classes[labels[image]])}` +
-        (version.predicted.length ? `, predicted: ${classes[version.predicted[image]]}` : "") +
-        `; ${same} of its ${near.length} neighbours in this layer ` +
-        `${same === 1 ? "is" : "are"} of its class.`,
+      own(image)
+        ? `${own(image)}${guess}; its neighbours in this layer: ${near.map(classOf).join(", ") || "none"}.`
+        : `Image ${image} is ${article(classes[labels[image]])}${guess}; ` +
+            `${same} of its ${near.length} neighbours in this layer ${same === 1 ? "is" : "are"} of its class.`,
     );
     scale.replaceChildren(
       ...(now.colour !== "agreement"

@@ -23,14 +23,3 @@ export function modularityOf(n, { source, target, weight }, labels, communities 
   const terms = Array.from(inside, (weightInside, c) => weightInside / twoW - (total[c] / twoW) ** 2);
   return { q: terms.reduce((sum, term) => sum + term, 0), twoW, strength, inside, total, nodes, terms };
 }
-
-/** Share of the edges that join two nodes of one label; null without edges. */
-export function sameShare({ source, target, weight }, labels) {
-  let [all, same] = [0, 0];
-  for (let e = 0; e < source.length; e++) {
-    if (weight[e] === 0) continue;
-    all += 1;
-    same += labels[source[e]] === labels[target[e]];
-  }
-  return all ? same / all : null;
-}
