@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
+# Threads that wait for each other sleep. By default they spin, and on a busy machine a notebook of half a minute takes ten.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: env book test lint check-book check-package check-links check-colab pairs hashes clean
 .DEFAULT_GOAL := book
 
