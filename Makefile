@@ -31,8 +31,9 @@ $(READY): requirements.txt requirements-hashes.txt pyproject.toml
 book: $(READY)
 	$(BIN)/jupyter-book build . --path-output . --all -W -n --keep-going
 
+# Two processes, since most tests use one thread; a file stays in one of them.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
 
 lint: $(READY)
 	$(BIN)/ruff check
