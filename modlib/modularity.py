@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from modlib._checks import as_array, check_seed, checked, number, shown
 from modlib.graph import DynamicGraph, KnnGraph
@@ -27,8 +28,8 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     second; its figures follow the standard form.
 
     Args:
-        graph: a :class:`KnnGraph`, a symmetric, non-negative (N, N) adjacency, dense or sparse (of scipy or torch), an undirected
-            graph of networkx, or a :class:`DynamicGraph` of L snapshots. As in networkx, a loop of its graphs counts twice in
+        graph: a :class:`KnnGraph`, a symmetric, non-negative (N, N) adjacency, dense or scipy.sparse, an undirected graph of
+            networkx, or a :class:`DynamicGraph` of L snapshots. As in networkx, a loop of its graphs counts twice in
             the strength of its node; in a matrix a_ii is what it is.
         labels: (N,) integers >= 0 of at least two classes, or their names (text), which are numbered in alphabetical order.
             For a graph of networkx in the order of ``graph.nodes``, or a mapping node -> label.
@@ -138,16 +139,16 @@ def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), _scaled(weights), graph.n
     if any(each.__module__.startswith("networkx.") for each in type(graph).__mro__):
         graph = _of_networkx(graph)
-    if str(getattr(graph, "layout", "")).startswith("torch.sparse"):
-        graph = graph.detach().cpu().to_sparse_coo().coalesce()
-        graph = sp.coo_array((graph.values().numpy(), graph.indices().numpy()), shape=tuple(graph.shape))
     try:
         matrix = graph if sp.issparse(graph) else as_array(graph)
         if matrix.dtype.kind == "c":
             raise TypeError
         a = sp.coo_array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {type(graph).__name__}") from None
+        came = type(graph).__name__ + (
+            " that is sparse. See to_dense()" if getattr(graph, "layout", torch.strided) != torch.strided else ""
+        )
+        raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {came}") from None
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise ValueError(f"graph must be a square (N, N) adjacency matrix; got shape {a.shape}")
     if not np.isfinite(a.data).all() or (a.data < 0).any():
