@@ -44,9 +44,9 @@ def iter_features(
     Features are exact float32 copies, taken the moment a layer returns: an in-place ReLU behind it cannot change them.
     As many layers as fit in ``memory`` are taken in one pass through the model, which ends behind the last of them; with
     more, it takes several passes.
-    The model computes where its parameters lie, in evaluation mode and without TF32; its modes and hooks, its inputs and the
-    switches of the process are as before when the stream ends or is closed. Of a compiled or parallel model the plain one
-    inside runs.
+    The model computes where its parameters lie, in evaluation mode and without TF32; its modes, hooks and buffers, its inputs, and
+    the switches and random numbers of the process are as before when the stream ends or is closed. Of a compiled or parallel
+    model the plain one inside runs.
 
     Args:
         model: any module that takes a batch of samples.
