@@ -264,10 +264,9 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
     >>> tuple(sketched(x, 256).shape), sketched(x, 3000) is x
     ((20, 256), True)
     """
-    size, width = whole_number("sketch", size, 1), x.shape[1]
+    size, width, x = whole_number("sketch", size, 1), x.shape[1], in_range(x)
     if width <= size:
         return x
-    x = in_range(x)
     random = torch.Generator().manual_seed(check_seed(seed))
     order = torch.randperm(width, generator=random, device="cpu").to(x.device)
     signs = (2 * torch.randint(0, 2, (width,), generator=random, device="cpu") - 1).to(x.device, product_type(x.dtype))
