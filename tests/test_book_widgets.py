@@ -187,6 +187,17 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, site):
                 remove.click()
                 check()
         assert len(heard) >= 3 * len(ours)
+        for network in ours:
+            explorer.locator("select[name=network]").select_option(network)
+            menu = explorer.locator("select[name=variant]")
+            names = dict(menu.locator("option").evaluate_all("all => all.map(each => [each.text, each.value])"))
+            assert len({*names.values()}) == len(names)
+            for name, off in names.items():
+                if off:
+                    menu.select_option(off)
+                    sentence = re.search(r"Accuracy of this network \((.*)\), measured: (.*?)\.(?= |$)", said(explorer))
+                    results = sentence[2].split("; ")
+                    assert sentence[1] == name and len({*results}) == len(results)
 
 
 @every_widget
