@@ -324,6 +324,17 @@ def test_print_shows_stills(browser, site, name):
         assert page.locator(".book-still").count() == page.locator(".book-chart, .book-widget").count()
         assert all(still.is_visible() for still in page.locator(".book-still img").all())
         assert not page.locator(".book-chart:visible, .book-widget:visible, details.hide > summary:visible").count()
+        left_behind = page.evaluate(
+            """() => [...document.querySelectorAll("article pre")].filter(pre => {
+                const style = box => getComputedStyle(box);
+                const boxes = [];
+                for (let box = pre; !box.matches("article, section, .cell, .admonition"); box = box.parentElement) boxes.push(box);
+                const whole = box => style(box).breakInside === "avoid";
+                const framed = box => parseFloat(style(box).borderTopWidth);
+                return boxes.some(whole) && boxes.some(box => framed(box) && !whole(box));
+            }).length"""
+        )
+        assert not left_behind, "a frame that may break around code that may not is printed empty"
 
 
 def test_one_damaged_chart_leaves_the_others(browser, tmp_path):
