@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import networkx as nx
 import numpy as np
 import pytest
-from browser import CONTROL, PHONE, visit, wait_until_drawn
+from browser import CONTROL, DESKTOP, PHONE, visit, wait_until_drawn
 from test_book import HTML, PAGES, home, pytestmark, site, source  # noqa: F401  (fixtures and marks)
 
 import modlib
@@ -126,12 +126,24 @@ def test_the_graph_explorer_says_the_recorded_modularity(browser, site):
             text = said(explorer)
             assert q_said(explorer) == pytest.approx(version["q"][layer][k - 1], abs=5.1e-4)
             same = (labels[near[layer, image, :k]] == labels[image]).sum()
-            assert f"{same} of its {k} neighbours" in text and data["layers"][layer] in text
+            counted = (
+                f"its one neighbour in this layer is {'' if same else 'not '}of" if k == 1 else f"{same} of its {k} neighbours"
+            )
+            assert counted in text and data["layers"][layer] in text
             heard.add(text)
         assert len(heard) == 5
         for row in explorer.locator(".ml-class").all()[:2]:
             row.click()
             assert row.get_attribute("aria-pressed") == "true"
+        explorer.locator("input[name=k]").press("End")
+        cut = "e => e.scrollWidth > e.clientWidth || e.getBoundingClientRect().right > e.nextSibling.getBoundingClientRect().left"
+        for viewport in DESKTOP, {"width": 1400, "height": 900}, PHONE:
+            page.set_viewport_size(viewport)
+            named = explorer.locator(".ml-row .ml-label")
+            assert [each for each in named.all() if each.evaluate(cut)] == []
+            assert len({*named.all_inner_texts()}) == named.count()
+            assert explorer.evaluate("e => e.scrollWidth <= e.clientWidth")
+            assert explorer.locator(".ml-row .ml-thumb").first.evaluate("e => e.clientWidth > 15")
 
 
 def test_the_modularity_explorer_says_what_was_recorded(browser, site):

@@ -22,8 +22,9 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A number with a fixed number of decimals, a true minus sign, and no minus before zero. */
+/** A number with a fixed number of decimals, a true minus sign, and no minus before zero. One that is none is said to be. */
 export function fixed(number, digits = 3) {
+  if (!Number.isFinite(number)) return "not defined";
   const text = number.toFixed(digits);
   return /^-0\.?0*$/.test(text) ? text.slice(1) : text.replace("-", "−");
 }
@@ -31,7 +32,8 @@ export function fixed(number, digits = 3) {
 /** Whether an object has a value of its own by this name: an address may ask for what every object has. */
 export const has = (object, name) => Object.hasOwn(object, name);
 
-export const percent = (share, digits = 1) => fixed(100 * share, digits) + "\u00a0%";
+export const percent = (share, digits = 1) =>
+  Number.isFinite(share) ? `${fixed(100 * share, digits)}\u00a0%` : fixed(NaN);
 
 /** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. Numbers that
     were computed here are as they are. */
