@@ -170,6 +170,25 @@ def test_the_modularity_explorer_says_what_was_recorded(browser, site):
         assert "Recorded on" in explorer.inner_text()
 
 
+@pytest.mark.parametrize("weights, control, words", [
+    ("training, 20 epochs", "epoch", "after epoch"), ("trained", "n", "N ="), ("trained", "k", "k ="),
+])  # fmt: skip
+def test_a_kept_curve_has_another_name_than_the_present_one(browser, site, weights, control, words):
+    asked = urlencode({"explorer.model": "resnet20", "explorer.weights": weights})
+    with visit(browser, site, page_of("explorer"), asked) as page:
+        explorer = box(page, "explorer")
+        if read(page, "explorer")["weights"] != weights or not explorer.locator(f"input[name={control}]").is_visible():
+            pytest.skip("no such curve is on this page")
+        explorer.locator(f"input[name={control}]").press("Home")
+        before = read(page, "explorer")
+        explorer.get_by_role("button", name="Keep this curve").click()
+        explorer.locator(f"input[name={control}]").press("ArrowRight")
+        now, legend = read(page, "explorer"), explorer.locator(".ml-legend > span").all_inner_texts()
+        [kept] = [each for each in legend if each.startswith("kept: ")]
+        assert now[control] != before[control]
+        assert re.search(rf"{words} {before[control]}\b", kept) and re.search(rf"{words} {now[control]}\b", legend[0])
+
+
 def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, site):
     with visit(browser, site, page_of("pruning-explorer")) as page:
         explorer = box(page, "pruning-explorer")

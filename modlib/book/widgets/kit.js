@@ -35,6 +35,19 @@ export const has = (object, name) => Object.hasOwn(object, name);
 export const percent = (share, digits = 1) =>
   Number.isFinite(share) ? `${fixed(100 * share, digits)}\u00a0%` : fixed(NaN);
 
+const RECIPES = {
+  paper: "SGD, the rate falling from 0.01 in steps, as in the paper",
+  fast: "SGD, the rate rising to 0.2 and falling again",
+  short: "SGD, the rate rising to 0.1 and falling again",
+  adamw: "AdamW, the rate rising to 0.001 and falling again",
+  unsmoothed: "as “short”, without smoothed labels",
+  decayed: "as “unsmoothed”, with the paper’s weight decay",
+};
+
+/** What is told of a training, with its recipe in words. */
+export const recipeWords = (about) =>
+  about.replace(/(\w+) recipe/, (all, name) => (has(RECIPES, name) ? `recipe “${name}” (${RECIPES[name]})` : all));
+
 /** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. Numbers that
     were computed here are as they are. */
 export function unpack(text, kind = "i2", step = 1e-4) {

@@ -16,6 +16,7 @@ import {
   mark,
   menu,
   percent,
+  recipeWords,
   sample,
   slider,
   statement,
@@ -274,7 +275,7 @@ function render({ model, el: host }) {
         `The rule at tolerance ${fixed(plan.tol)} says: ${verdict(plan, layer)}.`,
     );
     const drawn = network.paper ? "read off Fig. 4" : `mean and standard deviation of ${network.draws} draws`;
-    source.textContent = `${network.about} · curve: ${drawn}, N = ${network.n}, k = ${network.k}`;
+    source.textContent = `${recipeWords(network.about)} · curve: ${drawn}, N = ${network.n}, k = ${network.k}`;
   }
 
   function draw() {
