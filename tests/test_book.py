@@ -5,12 +5,14 @@ Build the book first (`make book`).
 """
 
 import functools
+import io
 import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 from browser import (
@@ -24,6 +26,7 @@ from browser import (
     visit,
     wait_until_drawn,
 )
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -218,6 +221,23 @@ def test_page_on_a_phone_in_the_dark(browser, home, name):
             }).length"""
         )
         assert not light_panels
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_wide_picture_says_on_a_phone_that_more_of_it_is_there(browser, site, name):
+    with visit(browser, site, name, viewport=PHONE) as page:
+        for box in page.locator("a.book-wide:visible").all():
+            shrunk = "e => e.getBoundingClientRect().width / parseFloat(e.style.width)"
+            assert box.locator("img").evaluate(shrunk) > 0.8  # of letters of 8 pt, 11 pixels
+            if box.evaluate("e => e.scrollWidth > e.clientWidth + 16"):
+                place = box.bounding_box()
+                edge = {"x": place["x"] + place["width"] - 3, "y": place["y"] + 1, "width": 2, "height": place["height"] - 2}
+                shade = []
+                for at in (0, 9999):
+                    box.evaluate("(e, at) => (e.scrollLeft = at)", at)
+                    pixels = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=edge, full_page=True))))
+                    shade.append(pixels[..., :3].max())
+                assert shade[0] < 200 < shade[1]
 
 
 @pytest.mark.parametrize("name", PICTURED)
