@@ -240,6 +240,24 @@ def test_a_wide_picture_says_on_a_phone_that_more_of_it_is_there(browser, site, 
                 assert shade[0] < 200 < shade[1]
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_table_of_words_hides_nothing_on_a_phone(browser, site, name):
+    hidden = """() => [...document.querySelectorAll("article table")].filter(table => table.checkVisibility()).flatMap(table => {
+        const edge = table.closest(".text_html, .pst-scrollable-table-container")?.getBoundingClientRect().right ?? innerWidth;
+        const cells = [...table.querySelectorAll("tbody :is(td, th)")];
+        const words = cells.some(cell => cell.textContent.trim().length > 30);
+        const cut = cell => cell.scrollWidth > cell.clientWidth + 1 || cell.getBoundingClientRect().right > edge + 1;
+        return words ? cells.filter(cut) : [];
+    }).map(cell => cell.textContent)"""
+    with visit(browser, site, name, viewport=PHONE) as page:
+        assert not page.evaluate(hidden)
+        cards = page.locator("table.book-cards tbody tr")
+        if name == "book/index":
+            assert cards.first.get_by_role("cell").count() == 5
+        labels = "rows => rows.map(row => [...row.cells].slice(1).map(cell => getComputedStyle(cell, '::before').content))"
+        assert all(all(label not in ("none", '""') for label in row) for row in cards.evaluate_all(labels))
+
+
 @pytest.mark.parametrize("name", PICTURED)
 def test_controls_move_the_picture(browser, home, name):
     reset = "saved => (window.bookWidgets || []).forEach((each, i) => each.model.set('setting', saved[i]))"
