@@ -274,6 +274,7 @@ def test_controls_move_the_picture(browser, home, name):
                 what = control.evaluate("e => e.outerHTML")
                 spoken, called = control.get_attribute("aria-valuetext"), accessible_name(control)
                 assert moves_picture(page, box, control), f"nothing moved with {what}"
+                assert not re.search(r"\bNaN\b|undefined", box.inner_text()), what
                 if control.get_attribute("type") == "range":
                     assert spoken and control.get_attribute("aria-valuetext") != spoken, what
                 if control.get_attribute("type") != "button":

@@ -224,8 +224,9 @@ export function dataTable() {
 
 export const PAPER = { color: "#808080", dash: "6 4" }; // the paper's curves, everywhere
 
-/** Axes over layers 1 to depth and over Q from below `least` to 1: their drawing in `parts`, and what is drawn on them. */
-export function axes(chart, host, depth, least, top = 12) {
+/** Axes over layers 1 to depth and over Q from below `least` to 1, or what `upright` names: their drawing in `parts`, and what
+    is drawn on them. */
+export function axes(chart, host, depth, least, top = 12, upright = "modularity Q") {
   const width = Math.max(host.clientWidth, 280);
   const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
   const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
@@ -245,7 +246,7 @@ export function axes(chart, host, depth, least, top = 12) {
   const turned = `translate(11,${(height - 44) / 2}) rotate(-90)`;
   parts.push(
     el("text", { ...middle, x: 46 + (width - 62) / 2, y: height - 6 }, "layer"),
-    el("text", { ...middle, x: 0, y: 0, transform: turned }, "modularity Q"),
+    el("text", { ...middle, x: 0, y: 0, transform: turned }, upright),
   );
   return {
     x,
