@@ -7,7 +7,7 @@ import { drawn, normal, random } from "../book/_static/live/chance.js";
 import { Lost, library } from "../book/_static/live/files.js";
 import { CORRUPTIONS, PIXELS, bytes, planes, step, steps } from "../book/_static/live/images.js";
 import { inSquare, layout } from "../book/_static/live/layout.js";
-import { SAVED, fit, grouping, keys, letters, sequence } from "../book/_static/live/settings.js";
+import { SAVED, demand, fit, grouping, heldOf, keys, letters, sequence } from "../book/_static/live/settings.js";
 import { lay, read, shuffled, untrained } from "../book/_static/live/weights.js";
 
 const classes = "airplane automobile bird cat deer dog frog horse ship truck".split(" ");
@@ -74,6 +74,20 @@ test("features are computed again only for what changes them", () => {
   assert.notEqual(of({ weights: "shuffled", share: 3 }).model, of({ weights: "shuffled", share: 5 }).model);
 });
 
+test("what a setting takes: more for more images, neighbours and steps", () => {
+  const vgg = [65536, 32768, 16384];
+  assert.equal(heldOf(vgg, 500), 32768); // the first layer in two parts
+  assert.equal(heldOf(vgg, 100), 65536); // little enough as a whole
+  assert.equal(heldOf([16384, 16384, 8192], 2500), 16384);
+  const net = { macs: 4e7, widths: [16384, 8192], tensors: [{ offset: 0 }, { offset: 1e6 }] };
+  const of = (more) => demand(net, { ...SAVED, ...more });
+  assert.deepEqual(of({ n: 20 }), of({ n: 500 })); // so many are computed at least
+  assert.deepEqual(of({}).work, 500 * 4e7 + 0.75 * 24576 * 500 ** 2);
+  const rising = [{}, { n: 2500 }, { n: 2500, attack: "fgsm" }, { n: 2500, attack: "pgd", steps: 2 }].map(of);
+  rising.slice(1).forEach(({ work }, i) => assert.ok(work > rising[i].work));
+  assert.ok(of({ n: 2500, k: 2499 }).bytes > of({ n: 2500 }).bytes + 6 * 2 * 2500 * 2000);
+});
+
 test("images: there and back, brightness, blur, noise; steps stay in the ball", () => {
   const rgba = Uint8ClampedArray.from({ length: 4096 }, (_, i) => (i % 4 === 3 ? 255 : (i * 37) % 256));
   assert.deepEqual(bytes(planes(rgba)), rgba);
@@ -108,10 +122,8 @@ test("weights of every precision, shuffled in part, drawn anew", () => {
     return Uint8Array.from([...size, ...text, ...parts.flatMap((part) => [...part])]).buffer;
   };
   const whole = [1, -2, 0.5, 0, 65504, 2 ** -24];
-  assert.deepEqual(
-    [...read(pack([["a", "F16", Uint16Array.of(0x3c00, 0xc000, 0x3800, 0, 0x7bff, 1)]])).get("a")],
-    whole,
-  );
+  const halves = read(pack([["a", "F16", Uint16Array.of(0x3c00, 0xc000, 0x3800, 0, 0x7bff, 1)]]));
+  assert.deepEqual([...lay(halves, [{ name: "a", shape: [2, 3], offset: 0 }])], whole);
   const eight = read(
     pack([
       ["a", "I8", Int8Array.of(127, -1, 0, 2)],
@@ -119,9 +131,10 @@ test("weights of every precision, shuffled in part, drawn anew", () => {
       ["c", "I64", BigInt64Array.of(1n)],
     ]),
   );
-  assert.deepEqual([...eight.keys()], ["a"]);
-  assert.deepEqual([...eight.get("a")], [63.5, -0.5, 0, 4]);
-  assert.throws(() => lay(eight, [{ name: "b", shape: [4], offset: 0 }]), /do not fit/);
+  assert.deepEqual([...lay(eight, [{ name: "a", shape: [2, 2], offset: 0 }])], [63.5, -0.5, 0, 4]);
+  const others = { b: [4], a: [3], c: [1], constructor: [1], __metadata__: [1] };
+  for (const [name, shape] of Object.entries(others))
+    assert.throws(() => lay(eight, [{ name, shape, offset: 0 }]), /do not fit/, name);
 
   const places = [shape, { name: "a.bias", shape: [2], offset: 24 }];
   const all = Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8);

@@ -391,6 +391,7 @@ def test_a_build_without_npm_says_so_and_with_ci_it_fails(built, monkeypatch):
 
     (net,) = manifest["networks"]
     assert net["layers"] == modlib.layer_names(load_model("resnet20"))
+    assert net["widths"] == 4 * [16384] + 3 * [8192] + 3 * [4096] and 4.0e7 < net["macs"] < 4.1e7
     first = manifest["images"]["parts"][1]
     described = [net["gradient"], net["pieces"], *net["weights"].values(), manifest["product"], first]
     assert all((out / each["file"]).stat().st_size == each["bytes"] for each in described)

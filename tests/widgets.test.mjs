@@ -5,7 +5,16 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { among, cosines, cosinesOf, edgesOf, joined, nearestOf, sameShare } from "../book/_static/live/knn.js";
+import {
+  among,
+  cosines,
+  cosinesOf,
+  edgesOf,
+  joined,
+  matrixOf,
+  nearestOf,
+  sameShare,
+} from "../book/_static/live/knn.js";
 import { alike, curve, fit, paperCurve } from "../modlib/book/widgets/explorer.js";
 import { countWords, open, shade } from "../modlib/book/widgets/graph.js";
 import { fixed, mark, percent, unpack } from "../modlib/book/widgets/kit.js";
@@ -120,7 +129,10 @@ test("a curve is found at its place in the table", () => {
   assert.equal(at(500, 4, "conv"), null);
   assert.equal(curve(series({ readings: { conv: [0] } }), { n: 200, k: 1, reading: "relu" }), null);
   assert.equal(at(200, 1, "constructor"), null); // which every object has
-  assert.deepEqual(alike([series()], { model: "a", dataset: "d", weights: "trained", attack: "none", reading: "toString" }), []);
+  assert.deepEqual(
+    alike([series()], { model: "a", dataset: "d", weights: "trained", attack: "none", reading: "toString" }),
+    [],
+  );
   const epochs = series({
     n: [500],
     k: [3],
@@ -216,38 +228,60 @@ test("neighbours are counted in whole sentences", () => {
 // k-NN and Q of the live laboratory
 
 const rowsOf = (x, m) => Array.from({ length: x.length / m }, (_, i) => Float32Array.from(x.slice(i * m, (i + 1) * m)));
+const features = (x, m) => matrixOf(rowsOf(x, m));
+/** The same features, a few of their numbers at a time, each time in the same place. */
+function inParts(x, m, width) {
+  const rows = rowsOf(x, m);
+  const held = rows.map(() => new Float32Array(width));
+  const columns = async (from, to) =>
+    rows.map((row, i) => {
+      held[i].set(row.subarray(from, to));
+      return held[i].subarray(0, to - from);
+    });
+  return { n: rows.length, m, width, columns };
+}
 const file = (name) => JSON.parse(readFileSync(process.env[name]));
 
-test("graphs and modularities are those of modlib, ties and dead rows included", { skip: !process.env.FEATURES }, async () => {
-  for (const { n, m, x, k, labels, neighbours, weights, q, same } of file("FEATURES")) {
-    for (const keep of [k, n - 1]) {
-      const graph = await nearestOf(rowsOf(x, m), keep);
-      const edges = edgesOf(graph, k);
-      assert.ok(Math.abs(modularityOf(n, edges, labels).q - q) < 1e-6); // weights are float32
-      near(sameShare(edges, labels), same);
-      edges.target.forEach((j, e) => edges.weight[e] && assert.equal(j, neighbours[e]));
-      edges.weight.forEach((w, e) => assert.ok(Math.abs(w - weights[e]) < 2e-6));
+test(
+  "graphs and modularities are those of modlib, ties and dead rows included",
+  { skip: !process.env.FEATURES },
+  async () => {
+    for (const { n, m, x, k, labels, neighbours, weights, q, same } of file("FEATURES")) {
+      const all = n - 1;
+      const parts = [1, Math.ceil(m / 2), Math.max(1, m - 1)].map((width) => [inParts(x, m, width), k]);
+      for (const [matrix, keep] of [[features(x, m), k], [features(x, m), all], ...parts]) {
+        const edges = edgesOf(await nearestOf(matrix, keep), k);
+        assert.ok(Math.abs(modularityOf(n, edges, labels).q - q) < 1e-6); // weights are float32
+        near(sameShare(edges, labels), same);
+        edges.target.forEach((j, e) => edges.weight[e] && assert.equal(j, neighbours[e]));
+        edges.weight.forEach((w, e) => assert.ok(Math.abs(w - weights[e]) < 2e-6));
+      }
     }
-  }
-});
+  },
+);
 
 test("a similarity of zero or below makes no edge, and k may be as large as it gets", async () => {
-  const graph = await nearestOf(rowsOf([1, 0, 1, 0, 0, 1, -1, 0], 2), 3);
+  const graph = await nearestOf(features([1, 0, 1, 0, 0, 1, -1, 0], 2), 3);
   assert.deepEqual([...edgesOf(graph, 3).weight], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
   assert.deepEqual([...edgesOf(graph, 1).target], [1, 0, 0, 2]); // equal ones in order of index
   near(modularityOf(4, edgesOf(graph, 3), [0, 0, 1, 1]).q, 0);
-  assert.ok(Number.isNaN(modularityOf(2, edgesOf(await nearestOf(rowsOf([1, -1], 1), 1), 1), [0, 1]).q));
+  assert.ok(Number.isNaN(modularityOf(2, edgesOf(await nearestOf(features([1, -1], 1), 1), 1), [0, 1]).q));
 });
 
 test("part of a graph that ranks all others is the graph of the part; a joined node takes its place", async () => {
-  const rows = rowsOf(Float32Array.from({ length: 40 * 5 }, (_, i) => Math.sin(3 * i * i)), 5);
-  const whole = await nearestOf(rows, 39);
+  const rows = rowsOf(
+    Float32Array.from({ length: 40 * 5 }, (_, i) => Math.sin(3 * i * i)),
+    5,
+  );
+  const whole = await nearestOf(matrixOf(rows), 39);
   const chosen = [0, 3, 4, 11, 17, 20, 38];
   const own = chosen.map((i) => rows[i]);
   const part = among(whole, chosen);
-  assert.deepEqual(part.neighbours, (await nearestOf(own, 6)).neighbours);
-  const front = await nearestOf(rows.slice(0, 39), 38);
-  const last = cosinesOf(rows, 39);
-  (await cosines(rows)).slice(39 * 40).forEach((value, j) => assert.ok(j === 39 || Math.abs(value - last[j]) < 1e-6));
-  assert.deepEqual(joined(front, [last], 9).neighbours, (await nearestOf(rows, 9)).neighbours);
+  assert.deepEqual(part.neighbours, (await nearestOf(matrixOf(own), 6)).neighbours);
+  const front = await nearestOf(matrixOf(rows.slice(0, 39)), 38);
+  const [last] = await cosinesOf(matrixOf(rows), [39]);
+  (await cosines(matrixOf(rows))).similar
+    .slice(39 * 40)
+    .forEach((value, j) => assert.ok(j === 39 || Math.abs(value - last[j]) < 1e-6));
+  assert.deepEqual(joined(front, [last], 9).neighbours, (await nearestOf(matrixOf(rows), 9)).neighbours);
 });

@@ -18,6 +18,7 @@ import modlib
 import numpy as np
 import onnxruntime
 from modlib import zoo
+from modlib.cost import cost
 from modlib.data.downloads import npm_package
 from modlib.models.export import export_onnx
 from modlib.plots import CLASS_COLORS
@@ -103,6 +104,8 @@ def network(name: str, folder: Path) -> dict:
         "pieces": described(folder / f"{name}-layers.json"),
         "weights": weights,
         "layers": written["layers"],
+        "widths": [features.shape[1] for _, features in modlib.iter_features(model, modlib.load_images("cifar10", n=1).x)],
+        "macs": cost(model).macs,
         "tensors": written["tensors"],
     }
 

@@ -5,9 +5,10 @@ const WAIT = 700; // milliseconds before the second attempt, twice as long befor
 
 export class Lost extends Error {}
 
-/** Fetches by name below `base`; `sizes` are bytes by name, of the file as it is stored; `report(name, bytes)` hears. */
+/** Fetches by name below `base`; `sizes` are bytes by name, of the file as it is stored; `report(name, bytes)` hears. What came is
+    kept packed, as a Blob: the browser holds it, not the page's own memory. */
 export function library(base, sizes, report, wait = WAIT) {
-  const whole = new Map(); // name -> ArrayBuffer
+  const whole = new Map(); // name -> Blob
   const there = new Set(); // names of those that came
   const begun = new Map(); // name -> {bytes, parts}: of a download that broke
 
@@ -32,7 +33,7 @@ export function library(base, sizes, report, wait = WAIT) {
       throw new Lost(`${name}: ${got.bytes} of ${sizes[name]} bytes came`);
     }
     begun.delete(name);
-    return new Blob(got.parts).arrayBuffer();
+    return new Blob(got.parts);
   }
 
   async function fetched(name) {
@@ -48,10 +49,10 @@ export function library(base, sizes, report, wait = WAIT) {
 
   return {
     has: (name) => there.has(name),
-    /** The content of a file, unpacked. */
-    async load(name) {
+    /** Sees to it that a file is there. */
+    async fetch(name) {
       if (!whole.has(name)) {
-        const coming = fetched(name).then((bytes) => (isGzip(bytes) ? unpacked(bytes) : bytes)); // some hosts unpack .gz
+        const coming = fetched(name);
         whole.set(name, coming);
         coming.then(
           () => there.add(name),
@@ -60,9 +61,15 @@ export function library(base, sizes, report, wait = WAIT) {
       }
       return whole.get(name);
     },
+    /** The content of a file, unpacked, an ArrayBuffer of its own each time. */
+    async load(name) {
+      return unpacked(await this.fetch(name));
+    },
   };
 }
 
-const isGzip = (bytes) => new DataView(bytes).getUint16(0) === 0x1f8b;
-const unpacked = (bytes) =>
-  new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+async function unpacked(blob) {
+  const [first, second] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
+  const packed = first === 0x1f && second === 0x8b; // some hosts unpack .gz
+  return (packed ? new Response(blob.stream().pipeThrough(new DecompressionStream("gzip"))) : blob).arrayBuffer();
+}

@@ -1,10 +1,10 @@
-/* k-NN graphs as modlib.graph makes them, for the worker of the live laboratory. Features are a list of N rows, each a
-   Float32Array; a graph is two typed arrays, (N, keep) neighbours and similarities, the most similar first. */
+/* k-NN graphs as modlib.graph makes them, for the worker of the live laboratory. A graph is two typed arrays, (N, keep)
+   neighbours and similarities, the most similar first. */
 
 const DOUBT = 2 ** -18; // float32 similarities nearer to each other than this are decided in float64
 const GRAIN = 2 ** -40; // similarities that agree to this are equal, and go to the lower index
 const SETTLED = 64; // places of a list that are settled in float64
-const PANEL = 256; // rows multiplied at a time
+const PANEL = 128; // rows multiplied at a time
 const SLICE = 4096; // features multiplied at a time: float32 sums stay short
 
 /** The directed edges of a graph's k nearest neighbours. */
@@ -49,82 +49,123 @@ const dot = (a, b) => {
   return sum;
 };
 
-const lengths = (x) => Float64Array.from(x, (row) => Math.sqrt(dot(row, row)));
-const cosine = (x, norms, i, j) => dot(x[i], x[j]) / (norms[i] * norms[j] || Infinity);
+/** The memory of an array goes now, not when the browser next looks for what nobody holds. */
+export const free = (array) => array.buffer.transfer?.(0);
 
-/** Cosine similarities of row i of x with all rows; the own one -Infinity. */
-export function cosinesOf(x, i) {
-  const norms = lengths(x);
-  return Float32Array.from(x, (_, j) => (i === j ? -Infinity : cosine(x, norms, i, j)));
+/** Features that lie in memory, a Float32Array a row. A matrix has `n` rows of `m` numbers, of which `columns(from, to)` gives
+    `width` at a time. */
+export function matrixOf(rows) {
+  const [n, m] = [rows.length, rows[0].length];
+  return { n, m, width: m, columns: (from, to) => rows.map((row) => row.subarray(from, to)) };
 }
 
-/** Cosine similarities of all rows of x, (n, n); the own one -Infinity. Rows of zeros are similar to nothing.
-    Of each pair of panels only one is multiplied; `product` may be asynchronous, and `pause` is awaited in between. */
-export async function cosines(x, product = multiply, pause = () => {}) {
-  const [n, m] = [x.length, x[0].length];
-  const norms = lengths(x);
-  const similar = new Float32Array(n * n);
-  const panels = [0, 1].map(() => new Float32Array(Math.min(PANEL, n) * Math.min(SLICE, m))); // used again and again
-  for (let top = 0; top < n; top += PANEL)
-    for (let left = top; left < n; left += PANEL) {
-      const [rows, columns] = [Math.min(PANEL, n - top), Math.min(PANEL, n - left)];
-      const sums = new Float64Array(rows * columns);
-      for (let from = 0; from < m; from += SLICE) {
-        const width = Math.min(SLICE, m - from);
-        const part = (panel, start, count) => {
-          for (let i = 0; i < count; i++) panel.set(x[start + i].subarray(from, from + width), i * width);
-          return panel.subarray(0, count * width);
-        };
-        const block = await product(part(panels[0], top, rows), part(panels[1], left, columns), width);
-        for (let at = 0; at < block.length; at++) sums[at] += block[at];
-        await pause();
-      }
-      for (let i = 0; i < rows; i++)
-        for (let j = 0; j < columns; j++) {
-          const [a, b] = [top + i, left + j];
-          const value = a === b ? -Infinity : sums[i * columns + j] / (norms[a] * norms[b] || Infinity);
-          similar[a * n + b] = similar[b * n + a] = value;
-        }
-    }
-  return similar;
+/** Calls `use` with all rows of a matrix, as many of their numbers at a time as it gives. */
+async function walk({ m, width, columns }, use) {
+  for (let from = 0; from < m; from += width) await use(await columns(from, Math.min(m, from + width)));
 }
 
-/** Places 0 .. keep - 1 of a row of similarities: the largest first, equal ones by index; what float32 leaves in doubt
-    among the first is decided by `exact(j)`. `self` is left out. */
-export function order(row, self, keep, exact) {
-  const n = row.length;
-  let places = [];
-  const reach = Math.min(n - 1, keep + 4); // a few more, to see what lies near the last
-  const least = reach < n - 1 ? row.slice().sort()[n - reach] - DOUBT : -Infinity;
-  for (let j = 0; j < n; j++) if (j !== self && row[j] >= least) places.push(j);
-  places.sort((a, b) => row[b] - row[a] || a - b);
-  const settled = Math.min(places.length, Math.max(keep === n - 1 ? 0 : keep + 4, SETTLED));
-  for (let from = 0; from < settled; ) {
-    let to = from + 1;
-    while (to < places.length && row[places[to - 1]] - row[places[to]] <= DOUBT) to += 1;
-    if (to > from + 1) {
-      const known = new Map(places.slice(from, to).map((j) => [j, Math.round(exact(j) / GRAIN)]));
-      places.splice(from, to - from, ...[...known.keys()].sort((a, b) => known.get(b) - known.get(a) || a - b));
-    }
-    from = to;
-  }
-  return places.slice(0, keep);
-}
-
-/** The graph of the rows of x: each node's `keep` nearest others. */
-export async function nearestOf(x, keep, product, pause = () => {}) {
-  const n = x.length;
-  const similar = await cosines(x, product, pause);
-  const norms = lengths(x);
-  const graph = { n, keep, neighbours: new Uint16Array(n * keep), similarity: new Float32Array(n * keep) };
-  for (let i = 0; i < n; i++) {
-    const row = similar.subarray(i * n, (i + 1) * n);
-    order(row, i, keep, (j) => cosine(x, norms, i, j)).forEach((j, place) => {
-      graph.neighbours[i * keep + place] = j;
-      graph.similarity[i * keep + place] = row[j];
+/** Cosine similarities of some rows with all rows, a list a row; the own one -Infinity. */
+export async function cosinesOf(x, chosen) {
+  const squares = new Float64Array(x.n);
+  const sums = chosen.map(() => new Float64Array(x.n));
+  await walk(x, (part) => {
+    part.forEach((row, j) => {
+      squares[j] += dot(row, row);
+      chosen.forEach((i, place) => (sums[place][j] += dot(part[i], row)));
     });
+  });
+  const norms = squares.map(Math.sqrt);
+  return chosen.map((i, place) =>
+    Float32Array.from(sums[place], (sum, j) => (i === j ? -Infinity : sum / (norms[i] * norms[j] || Infinity))),
+  );
+}
+
+/** Cosine similarities of all rows of x, (n, n), the own one -Infinity, and the rows' norms. Rows of zeros are similar to
+    nothing. Of each pair of panels only one is multiplied; `product` may be asynchronous, and `pause` is awaited in between. */
+export async function cosines(x, product = multiply, pause = () => {}) {
+  const { n } = x;
+  const squares = new Float64Array(n);
+  const similar = new Float32Array(n * n);
+  const panels = [0, 1].map(() => new Float32Array(Math.min(PANEL, n) * Math.min(SLICE, x.width))); // used again and again
+  const sums = new Float64Array(Math.min(PANEL, n) ** 2);
+  await walk(x, async (all) => {
+    const m = all[0].length;
+    all.forEach((row, i) => (squares[i] += dot(row, row)));
+    for (let top = 0; top < n; top += PANEL)
+      for (let left = top; left < n; left += PANEL) {
+        const [rows, columns] = [Math.min(PANEL, n - top), Math.min(PANEL, n - left)];
+        sums.fill(0);
+        for (let from = 0; from < m; from += SLICE) {
+          const width = Math.min(SLICE, m - from);
+          const part = (panel, start, count) => {
+            for (let i = 0; i < count; i++) panel.set(all[start + i].subarray(from, from + width), i * width);
+            return panel.subarray(0, count * width);
+          };
+          const block = await product(part(panels[0], top, rows), part(panels[1], left, columns), width);
+          for (let at = 0; at < block.length; at++) sums[at] += block[at];
+          free(block);
+          await pause();
+        }
+        for (let i = 0; i < rows; i++)
+          for (let j = 0; j < columns; j++) similar[(top + i) * n + left + j] += sums[i * columns + j];
+      }
+  });
+  const norms = squares.map(Math.sqrt);
+  for (let i = 0; i < n; i++) {
+    similar[i * n + i] = -Infinity;
+    for (let j = i + 1; j < n; j++)
+      similar[i * n + j] = similar[j * n + i] = similar[i * n + j] / (norms[i] * norms[j] || Infinity);
+  }
+  return { similar, norms };
+}
+
+/** The first places of a row of similarities, `keep` and a few more, to see what lies near the last: the largest first, equal
+    ones by index, `self` left out; and from where to where float32 leaves in doubt which of them comes first. */
+function ranked(row, self, keep) {
+  const n = row.length;
+  let places = new Uint16Array(n).map((_, j) => j); // typed arrays throughout: lists would lie long in the heap of scripts
+  const reach = Math.min(n - 1, keep + 4);
+  const least = reach < n - 1 ? row.slice().sort()[n - reach] - DOUBT : -Infinity;
+  places = places.filter((j) => j !== self && row[j] >= least).sort((a, b) => row[b] - row[a] || a - b);
+  const settled = Math.min(places.length, Math.max(keep === n - 1 ? 0 : keep + 4, SETTLED));
+  const doubts = [];
+  for (let from = 0, to; from < settled; from = to) {
+    to = from + 1;
+    while (to < places.length && row[places[to - 1]] - row[places[to]] <= DOUBT) to += 1;
+    if (to > from + 1) doubts.push({ from, nodes: places.slice(from, to), sums: new Float64Array(to - from) });
+  }
+  return { places, doubts };
+}
+
+/** The graph of the rows of a matrix: each node's `keep` nearest others. */
+export async function nearestOf(x, keep, product, pause = () => {}) {
+  const { n } = x;
+  const { similar, norms } = await cosines(x, product, pause);
+  const order = [];
+  for (let i = 0; i < n; i++) {
+    order.push(ranked(similar.subarray(i * n, (i + 1) * n), i, keep));
     if (i % PANEL === 0) await pause();
   }
+  if (order.some(({ doubts }) => doubts.length))
+    await walk(x, async (part) => {
+      for (let i = 0; i < n; i++) {
+        for (const { nodes, sums } of order[i].doubts)
+          nodes.forEach((j, place) => (sums[place] += dot(part[i], part[j])));
+        if (i % PANEL === 0) await pause();
+      }
+    });
+  const graph = { n, keep, neighbours: new Uint16Array(n * keep), similarity: new Float32Array(n * keep) };
+  order.forEach(({ places, doubts }, i) => {
+    for (const { from, nodes, sums } of doubts) {
+      const exact = sums.map((sum, place) => Math.round(sum / (norms[i] * norms[nodes[place]] || Infinity) / GRAIN));
+      const first = Uint16Array.from(nodes.keys()).sort((a, b) => exact[b] - exact[a] || nodes[a] - nodes[b]);
+      first.forEach((of, place) => (places[from + place] = nodes[of]));
+    }
+    for (let place = 0; place < keep; place++) {
+      graph.neighbours[i * keep + place] = places[place];
+      graph.similarity[i * keep + place] = similar[i * n + places[place]];
+    }
+  });
   return graph;
 }
 

@@ -22,16 +22,20 @@ import {
   unique,
 } from "./kit.js";
 import { own } from "./picture.js";
-import { OUT, SAVED, attacks, fit, grouping, letters, needed, poolOf, sizesIn } from "./settings.js";
+import { OUT, SAVED, attacks, demand, fit, grouping, letters, needed, poolOf, sizesIn } from "./settings.js";
 
 const NETWORKS = { resnet20: "ResNet20", resnet56: "ResNet56", vgg11: "VGG11" };
 const GREY = "#808080";
 const EPS = [1, 2, 4, 8, 16, 32, 76];
 const SHARES = [1, 2, 5, 10, 20, 30, 50, 75, 100];
 const STEPS = [1, 2, 5, 10, 20, 40];
+const LONG = 20; // seconds, and bytes, that are told beforehand
+const MUCH = 400e6;
 
 const named = (network) => NETWORKS[network] ?? network;
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const duration = (seconds) =>
+  seconds < 90 ? `${Math.ceil(seconds / 10) * 10} seconds` : `${Math.round(seconds / 60)} minutes`;
 const withOne = (list, value) => [...new Set([...list, value])].sort((a, b) => a - b);
 
 /** A field for a whole number. */
@@ -103,6 +107,17 @@ export async function open(box, { base, saved: preset, began, failed }) {
   let drawn = null; // what the picture of the graph shows, as the worker names it
   let sheets = [];
   let remark = ""; // a sentence that stays until the next change
+  let speed = 1e10; // multiplications a second: a guess, until a curve has told
+  /** What is to be expected where it is much. */
+  const expected = () => {
+    const { work, bytes } = demand(
+      manifest.networks.find(({ name }) => name === now.setting.network),
+      now.setting,
+    );
+    const seconds = work / speed;
+    if (seconds < LONG && bytes < MUCH) return "";
+    return `From the beginning, this setting takes about ${duration(seconds)} and ${Math.ceil(bytes / 5e7) * 50} MB of memory.`;
+  };
   const few = () => grouping(now.setting.groups, about.classes).names.length < 2; // groups: nothing can be computed
   /** What could not be had is asked for once; where too few groups are left, again when there are enough. */
   const change = (more) => model.set("setting", { ...(few() ? model.get("setting") : now.setting), ...more });
@@ -253,6 +268,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
     } else if (data.kind === "result") {
       if (desk.hidden) arrive();
       const { clean, attacked, counts, used, layers, setting, groups } = data;
+      speed = data.speed ?? speed;
       curves = { ticket, whole: true, clean, attacked, counts, used, layers, depth: layers.length, setting, groups };
       whole = curves;
       shown.result = data;
@@ -517,7 +533,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
     for (const name of ["eps", "images"]) controls[name].node.hidden = !attacks(setting);
     controls.steps.node.hidden = setting.attack !== "pgd";
     controls.on.node.hidden = !gpu;
-    notes.replaceChildren(...[...told, remark].filter(Boolean).map((sentence) => el("p", {}, sentence)));
+    notes.replaceChildren(...[...told, remark, expected()].filter(Boolean).map((sentence) => el("p", {}, sentence)));
     remark = "";
     const list = needed(manifest, setting).map((name) => sizes[name]);
     const sum = list.reduce((all, one) => all + one, 0);
@@ -526,7 +542,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
       : "";
     startWords.textContent =
       `Start fetches ${megabytes(sum)} from this book’s own folder, ${megabytes(list[0])} of them a runtime for networks, and computes ` +
-      `here, in this browser. Nothing is sent.${asked}`;
+      `here, in this browser. Nothing is sent.${asked} ${expected()}`;
   }
 
   let last = now.setting;

@@ -24,6 +24,8 @@ export const SAVED = {
 const WEIGHTS = ["trained", "shuffled", "untrained"];
 const ATTACKS = ["none", "fgsm", "pgd"];
 export const LEAST = 500; // images computed at least: every smaller N is part of them
+const KEPT = 100; // neighbours that are kept of more images
+const LARGE = 64e6; // bytes of features that are not held where less does
 export const OUT = "-"; // of a class that takes no part
 const ANIMALS = ["bird", "cat", "deer", "dog", "frog", "horse"];
 const RANGES = { share: [1, 100], draw: [0, 99], strength: [1, 5], eps: [1, 76], steps: [1, 40] };
@@ -102,6 +104,32 @@ export function sequence({ draw, groups }, { classes, pool }) {
 }
 
 export const attacks = (setting) => setting.attack !== "none";
+
+/** Neighbours that are ranked: all of few images, so that any k and any part of them can be had from them. */
+export const keepOf = (n, k) => (n <= LEAST ? n - 1 : Math.min(n - 1, Math.max(KEPT, k)));
+
+/** How often an attack asks for a gradient. */
+export const turnsOf = ({ attack, steps }) => ({ none: 0, fgsm: 1, pgd: steps })[attack];
+
+/** What a setting asks of a machine at most: multiplications, and bytes. A gradient costs as much as two runs of the network;
+    products of pairs of images, with the order of the neighbours, half as much again as those of a network. The bytes are
+    those of the runtime, the weights, the widest features that are held, all similarities, and what is kept in the end. */
+export function demand({ macs, widths, tensors }, setting) {
+  const [images, turns] = [Math.max(setting.n, LEAST), turnsOf(setting)];
+  const sum = widths.reduce((all, each) => all + each, 0);
+  const graphs = (n) => macs * n + 0.75 * sum * n * n;
+  const work = graphs(images) + (turns && 2 * turns * macs * setting.n + graphs(setting.n));
+  const kept = (turns ? 2 : 1) * 6 * images * keepOf(images, setting.k) * widths.length;
+  const weights = (turns ? 2 : 1) * tensors.at(-1).offset;
+  const bytes = 100e6 + weights + 4 * images * heldOf(widths, images) + 4 * images * images + kept + 5 * 3072 * images;
+  return { work, bytes };
+}
+
+/** Numbers an image that are held at most at a time: a first layer that is wider than all others (VGG11's) is had in parts. */
+export function heldOf(widths, n) {
+  const [widest, second] = [...widths].sort((a, b) => b - a);
+  return widths[0] > second && 4 * n * widest > LARGE ? second : widest;
+}
 
 /** What the features of an image depend on, before an attack and with it. */
 export function keys(setting) {

@@ -10,11 +10,12 @@ function half(bits) {
   return bits & 0x8000 ? -size : size;
 }
 
-/** Tensors by name, as Float32Array. What is counted in whole numbers is left out. */
+/** The tensors of a file: fill(name, into) writes one into a Float32Array, and is false where there is none of that size. */
 export function read(buffer) {
   const start = 8 + Number(new DataView(buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)));
   const raw = (name) => {
+    if (!Object.hasOwn(header, name)) return [];
     const {
       dtype,
       data_offsets: [from, to],
@@ -22,36 +23,31 @@ export function read(buffer) {
     const bytes = buffer.slice(start + from, start + to);
     if (dtype === "F32") return new Float32Array(bytes);
     if (dtype === "F16") return new Float32Array(new Uint16Array(bytes)).map(half); // Float32Array.from would list them first
-    if (dtype === "I8") return new Int8Array(bytes);
-    return null;
+    return dtype === "I8" ? new Int8Array(bytes) : [];
   };
-  const tensors = new Map();
-  for (const name of Object.keys(header)) {
-    if (name === "__metadata__" || name.endsWith(SCALE)) continue;
+  return (name, into) => {
     const values = raw(name);
-    if (!(values instanceof Int8Array)) {
-      if (values) tensors.set(name, values);
-      continue;
-    }
+    if (values.length !== into.length) return false;
+    into.set(values);
+    if (!(values instanceof Int8Array)) return true;
     const scale = raw(name + SCALE);
-    const [row, scaled] = [values.length / scale.length, new Float32Array(values)];
-    for (let i = 0; i < scaled.length; i++) scaled[i] *= scale[Math.floor(i / row)];
-    tensors.set(name, scaled);
-  }
-  return tensors;
+    const row = values.length / scale.length;
+    for (let i = 0; i < into.length; i++) into[i] *= scale[Math.floor(i / row)];
+    return true;
+  };
 }
 
 const size = (shape) => shape.reduce((product, each) => product * each, 1);
 
-/** One array of all weights, each at the place that the graphs read it from: `places` are {name, shape, offset}, in bytes. */
-export function lay(tensors, places) {
+/** One array of all weights, each at the place that the graphs read it from: `places` are {name, shape, offset}, in bytes.
+    `fill(name, into, place)` writes one tensor: there is no second copy of the network. */
+export function lay(fill, places) {
   const last = places.at(-1);
   const all = new Float32Array(last.offset / 4 + size(last.shape));
-  for (const { name, shape, offset } of places) {
-    const values = tensors.get(name);
-    if (values?.length !== size(shape)) throw new Error(`the weights do not fit the network: ${name}`);
-    all.set(values, offset / 4);
-  }
+  places.forEach(({ name, shape, offset }, place) => {
+    const into = all.subarray(offset / 4, offset / 4 + size(shape));
+    if (!fill(name, into, place)) throw new Error(`the weights do not fit the network: ${name}`);
+  });
   return all;
 }
 
@@ -71,8 +67,8 @@ export function shuffled(all, places, share, seed) {
     layers as torch does (uniform, by what comes in), batch normalisations that change nothing. */
 export function untrained(places, seed) {
   const shapes = new Map(places.map(({ name, shape }) => [name, shape]));
-  const tensors = new Map();
-  places.forEach(({ name, shape }, place) => {
+  const fill = (name, into, place) => {
+    const shape = shapes.get(name);
     const next = random(seed + place);
     const weight = shapes.get(name.replace(/\.bias$/, ".weight"));
     const gauss = normal(next);
@@ -80,7 +76,8 @@ export function untrained(places, seed) {
     const bound = weight?.length === 2 && 1 / Math.sqrt(weight[1]); // of a linear layer
     const one = shape.length === 1 && /weight$|running_var$/.test(name) ? 1 : 0;
     const value = bound ? () => bound * (2 * next() - 1) : shape.length > 2 ? () => deviation * gauss() : () => one;
-    tensors.set(name, Float32Array.from({ length: size(shape) }, value));
-  });
-  return lay(tensors, places);
+    for (let i = 0; i < into.length; i++) into[i] = value();
+    return true;
+  };
+  return lay(fill, places);
 }

@@ -4,17 +4,29 @@
 
 import { library, Lost } from "./files.js";
 import { CORRUPTIONS, PIXELS, bytes, planes, step, steps } from "./images.js";
-import { among, cosinesOf, edgesOf, joined, nearestOf, sameShare } from "./knn.js";
+import { among, cosinesOf, edgesOf, free, joined, matrixOf, nearestOf, sameShare } from "./knn.js";
 import { inSquare, layout } from "./layout.js";
 import { modularityOf } from "./modularity.js";
-import { LEAST, attacks, grouping, keys, needed, poolOf, sequence, sizesIn } from "./settings.js";
+import {
+  LEAST,
+  attacks,
+  demand,
+  grouping,
+  heldOf,
+  keepOf,
+  keys,
+  needed,
+  poolOf,
+  sequence,
+  sizesIn,
+} from "./settings.js";
 import { lay, read, shuffled, untrained } from "./weights.js";
 
-const BATCH = 25;
-const KEPT = 100; // neighbours that are kept of more images
+const BATCH = 10; // images that the runtime gets at a time: as quick as more, and its memory never shrinks
+const TURN = 5; // images that are attacked at a time
 const REACH = 20; // neighbours that the picture of the graph can show
 const SEED = 1; // of shuffled and untrained weights
-const RESULTS = 4; // that are kept: 15 MB each for ten layers of 500 images
+const ROOM = 20e6; // bytes for results that are kept beside the last two: 15 MB each for ten layers of 500 images
 const SMALL = { attack: "pgd", eps: 4, steps: 10 }; // what is done to a picture of the reader's where no attack is chosen
 
 class Stopped extends Error {}
@@ -22,8 +34,9 @@ class Stopped extends Error {}
 let base, manifest, networks, files, ort, runsOn;
 let wanted = []; // files that were asked for last
 let latest = 0; // the ticket that counts
-const sessions = new Map(); // of the network in use, by the name of its graph
-let loaded = {}; // the network in use: {key, pieces, weights, gradient}
+let speed = null; // multiplications a second, when images have been through a network
+const sessions = new Map(); // by the name of its graph: of products, and on a graphics processor of the network in use
+let loaded = {}; // the network in use: {key, pieces, weights, gradient, widths}
 const results = new Map(); // features' key -> {ids, graphs, predicted, images or none}
 
 const say = (ticket, message) => postMessage({ ticket, ...message });
@@ -49,7 +62,7 @@ function pauseFor(ticket) {
 /** Fetches files side by side, with progress over those that are not there yet. */
 async function fetchAll(names) {
   wanted = names.filter((name) => !files.has(name));
-  await Promise.all(wanted.map((name) => files.load(name)));
+  await Promise.all(wanted.map((name) => files.fetch(name)));
 }
 
 async function runtime(on) {
@@ -57,12 +70,13 @@ async function runtime(on) {
   if (ort) throw new Error("one worker, one runtime");
   const [module, wasm] = (on === "gpu" ? manifest.runtime.gpu : manifest.runtime).files.map(({ file }) => file);
   if (on === "gpu" && !(await navigator.gpu?.requestAdapter())) throw new Error("this browser offers none");
-  const binary = await files.load(wasm);
   ort = await import(new URL(module, base).href);
-  ort.env.wasm.wasmBinary = binary;
-  ort.env.wasm.numThreads = 1;
+  const wasmBinary = new Uint8Array(await files.load(wasm)).slice().buffer; // the browser holds what it loaded, a script can give back
+  Object.assign(ort.env.wasm, { wasmBinary, numThreads: 1 });
   ort.env.logLevel = "error";
   runsOn = on;
+  await session("product", await files.load(manifest.product.file)); // the first session reads the binary
+  wasmBinary.transfer?.(0);
 }
 
 async function session(name, graph, weights) {
@@ -70,16 +84,28 @@ async function session(name, graph, weights) {
     const externalData = weights ? [{ path: "weights", data: new Uint8Array(weights.buffer) }] : undefined;
     const executionProviders = runsOn === "gpu" && weights ? ["webgpu", "wasm"] : ["wasm"];
     const options = { executionProviders, externalData, logSeverityLevel: 3 }; // errors
+    // Made over for speed, weights would be there twice or three times: those of a gradient are needed as they are, too.
+    const lean = { graphOptimizationLevel: "disabled", extra: { session: { disable_prepacking: "1" } } };
+    if (name === "gradient") Object.assign(options, lean);
     sessions.set(name, await ort.InferenceSession.create(new Uint8Array(graph), options));
   }
   return sessions.get(name);
+}
+
+/** A session of the processor's goes when it is not at work: the next one gets its memory, which never shrinks. */
+async function leave(...names) {
+  for (const name of names) {
+    await sessions.get(name)?.release();
+    sessions.delete(name);
+  }
 }
 
 async function network(setting) {
   const { model: key } = keys(setting);
   if (loaded.key === key) return loaded;
   const about = networks.get(setting.network);
-  for (const [name, each] of sessions) if (name !== "product") await each.release().then(() => sessions.delete(name));
+  loaded = {}; // two networks at once are not held
+  await leave(...[...sessions.keys()].filter((name) => name !== "product"));
   const text = new TextDecoder().decode(await files.load(about.pieces.file));
   const pieces = JSON.parse(text).map((piece) => ({
     ...piece,
@@ -92,11 +118,11 @@ async function network(setting) {
     weights = lay(read(await files.load(file)), about.tensors);
     if (setting.weights === "shuffled") weights = shuffled(weights, about.tensors, setting.share / 100, SEED);
   }
-  loaded = { key, pieces, weights, gradient: about.gradient.file };
+  loaded = { key, pieces, weights, gradient: about.gradient.file, widths: about.widths };
   return loaded;
 }
 
-const pixels = new Map(); // image -> its pixels as stored
+const pixels = new Map(); // image -> its pixels as stored, a byte each
 let truth; // class of each image of the pool
 
 /** Cuts a mosaic into images, and holds their bytes against the sum that the book's build told. */
@@ -105,11 +131,13 @@ async function cut({ file, first, count, columns, sum }) {
   const picture = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0);
+  picture.close();
   const images = [];
   let [found, place] = [0, 1];
   for (let i = 0; i < count; i++) {
-    images.push(planes(context.getImageData(32 * (i % columns), 32 * Math.floor(i / columns), 32, 32).data));
-    for (const value of images[i]) found = (found + Math.round(255 * value) * place++) % 2 ** 32;
+    const { data } = context.getImageData(32 * (i % columns), 32 * Math.floor(i / columns), 32, 32);
+    images.push(Uint8Array.from(planes(data), (value) => Math.round(255 * value)));
+    for (const value of images[i]) found = (found + value * place++) % 2 ** 32;
   }
   if (found !== sum)
     throw new Error("this browser changes the pictures that it decodes, perhaps against being recognised");
@@ -119,7 +147,7 @@ async function cut({ file, first, count, columns, sum }) {
 async function stored(ids) {
   for (const part of manifest.images.parts)
     if (!pixels.has(part.first) && ids.some((id) => id >= part.first && id < part.first + part.count)) await cut(part);
-  return ids.map((id) => pixels.get(id));
+  return ids.map((id) => new Float32Array(pixels.get(id)).map((value) => value / 255));
 }
 
 // What is computed
@@ -138,51 +166,103 @@ async function run(graph, feeds, output) {
   return { data: await found.getData(), dims: found.dims };
 }
 
-/** The features of each layer in turn, a row an image, and the logits last. They are the most that the worker holds: none is
-    copied, and each batch goes as soon as the next layer has it. */
-async function* through(net, list, pause) {
-  let batches = [];
+/** Batches of images, as a network gets them. */
+function* imagesOf(list) {
   for (let from = 0; from < list.length; from += BATCH) {
     const part = list.slice(from, from + BATCH);
-    batches.push({ data: packed(part), dims: [part.length, 3, 32, 32] });
+    yield { data: packed(part), dims: [part.length, 3, 32, 32] };
   }
+}
+
+/** Batches that are there, once. */
+function* spent(batches) {
+  while (batches.length) yield batches.shift();
+}
+
+const rowsOf = ({ data, dims: [n] }) => {
+  const m = data.length / n;
+  return Array.from({ length: n }, (_, i) => data.subarray(i * m, (i + 1) * m));
+};
+
+/** A matrix whose batches are computed again for each part of its columns. */
+function parted(batches, n, m, width) {
+  const held = new Float32Array(n * width);
+  return {
+    n,
+    m,
+    width,
+    async columns(from, to) {
+      const rows = Array.from({ length: n }, (_, i) => held.subarray(i * width, i * width + to - from));
+      let i = 0;
+      for await (const batch of batches()) {
+        for (const row of rowsOf(batch)) rows[i++].set(row.subarray(from, to));
+        free(batch.data);
+      }
+      return rows;
+    },
+    end() {
+      free(held);
+    },
+  };
+}
+
+/** The features of each layer in turn, a matrix with a row an image, and the logits last. They are the most that the worker
+    holds: none is copied, and each batch goes as soon as the next layer has it. A first layer that is wider than all others
+    (VGG11's) is computed again and again, cheaply, and never there as a whole. */
+async function* through(net, list, pause) {
+  const n = list.length;
+  const width = heldOf(net.widths, n);
+  let input = () => imagesOf(list);
   for (const piece of net.pieces) {
-    const graph = await session(piece.name, piece.graph, net.weights);
-    const found = [];
-    while (batches.length) {
-      found.push(await run(graph, { [piece.input]: { type: "float32", ...batches.shift() } }, piece.output));
-      await pause();
+    const before = input;
+    const batches = async function* () {
+      const graph = await session(piece.name, piece.graph, net.weights);
+      try {
+        for await (const batch of before()) {
+          const found = await run(graph, { [piece.input]: { type: "float32", ...batch } }, piece.output);
+          free(batch.data);
+          yield found;
+          await pause();
+        }
+      } finally {
+        if (runsOn === "cpu") await leave(piece.name);
+      }
+    };
+    if (piece === net.pieces[0] && net.widths[0] > width) {
+      const features = parted(batches, n, net.widths[0], width);
+      yield { name: piece.name, features };
+      features.end(); // whoever had it may hold it until the next layer is there
+      input = batches;
+    } else {
+      const found = [];
+      for await (const batch of batches()) found.push(batch);
+      const rows = found.flatMap(rowsOf);
+      yield { name: piece.name, features: matrixOf(rows) };
+      rows.length = 0; // they would hold the batches
+      input = () => spent(found);
     }
-    const rows = found.flatMap(({ data, dims: [n] }) => {
-      const m = data.length / n;
-      return Array.from({ length: n }, (_, i) => data.subarray(i * m, (i + 1) * m));
-    });
-    yield { name: piece.name, rows };
-    rows.length = 0; // they would hold the batches
-    batches = found;
   }
 }
 
 async function product(a, b, m) {
-  const graph = await session("product", await files.load(manifest.product.file));
   const feeds = {
     a: { type: "float32", data: a, dims: [a.length / m, m] },
     b: { type: "float32", data: b, dims: [b.length / m, m] },
   };
-  return (await run(graph, feeds, "products")).data;
+  return (await run(sessions.get("product"), feeds, "products")).data;
 }
 
 const most = (values) => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
-const classesOf = (rows) => Int32Array.from(rows, most);
+const classesOf = ({ m, columns }) => Int32Array.from(columns(0, m), most);
 
 /** Graphs of all layers and predicted classes of images, each given out as soon as it is there. */
 async function compute(net, list, keep, pause, told) {
   const graphs = [];
   let predicted = null;
-  for await (const { name, rows } of through(net, list, pause)) {
-    if (name === "logits") predicted = classesOf(rows);
+  for await (const { name, features } of through(net, list, pause)) {
+    if (name === "logits") predicted = classesOf(features);
     else {
-      graphs.push(await nearestOf(rows, keep, product, pause));
+      graphs.push(await nearestOf(features, keep, product, pause));
       told(graphs.length - 1, graphs.at(-1));
     }
   }
@@ -190,35 +270,34 @@ async function compute(net, list, keep, pause, told) {
 }
 
 /** Images after an attack under labels. */
-async function attacked(net, list, labels, { attack, eps, steps: count }, pause, told) {
+async function attacked(net, list, labels, { attack, eps, steps: turns }, pause, told) {
   const graph = await session("gradient", await files.load(net.gradient), net.weights);
-  const sizes = steps(attack, eps / 255, count);
+  const sizes = steps(attack, eps / 255, turns);
   const changed = [];
-  for (let from = 0; from < list.length; from += BATCH) {
-    const before = list.slice(from, from + BATCH);
-    let now = before;
-    for (const size of sizes) {
-      const labelled = {
-        type: "int64",
-        data: BigInt64Array.from(before, (_, i) => BigInt(labels[from + i])),
-        dims: [before.length],
-      };
-      const feeds = {
-        images: { type: "float32", data: packed(now), dims: [before.length, 3, 32, 32] },
-        labels: labelled,
-      };
-      const { data } = await run(graph, feeds, "gradient");
-      now = now.map((each, i) => step(each, before[i], data.subarray(i * PIXELS, (i + 1) * PIXELS), size, eps / 255));
-      await pause();
+  try {
+    for (let from = 0; from < list.length; from += TURN) {
+      const before = list.slice(from, from + TURN);
+      const count = before.length;
+      const own = BigInt64Array.from(before, (_, i) => BigInt(labels[from + i]));
+      let now = before;
+      for (const size of sizes) {
+        const feeds = {
+          images: { type: "float32", data: packed(now), dims: [count, 3, 32, 32] },
+          labels: { type: "int64", data: own, dims: [count] },
+        };
+        const { data } = await run(graph, feeds, "gradient");
+        now = now.map((each, i) => step(each, before[i], data.subarray(i * PIXELS, (i + 1) * PIXELS), size, eps / 255));
+        free(data);
+        await pause();
+      }
+      changed.push(...now);
+      told(changed.length / list.length);
     }
-    changed.push(...now);
-    told(changed.length / list.length);
+  } finally {
+    if (runsOn === "cpu") await leave("gradient");
   }
   return changed;
 }
-
-/** Neighbours that are ranked: all of few images, so that any k and any part of them can be had from them. */
-const keepOf = (n, k) => (n <= LEAST ? n - 1 : Math.min(n - 1, Math.max(KEPT, k)));
 
 /** Where images stand in a result, in rising order, or null if it does not answer for them. */
 function places(result, ids, k) {
@@ -243,7 +322,10 @@ async function had(key, ids, k, make) {
   if (!places(result, ids, k)) result = await make();
   results.delete(key);
   results.set(key, result);
-  if (results.size > RESULTS) results.delete(results.keys().next().value);
+  const bytesOf = ({ graphs }) => graphs.reduce((sum, graph) => sum + 6 * graph.n * graph.keep, 0);
+  const older = [...results].slice(0, -2);
+  let room = ROOM;
+  for (const [old, each] of older.reverse()) if ((room -= bytesOf(each)) < 0) results.delete(old);
   return part(result, places(result, ids, k));
 }
 
@@ -283,7 +365,10 @@ async function sample(setting, ticket) {
     const list = await corrupted(setting, more);
     const net = await network(setting);
     const chosen = setting.n < more.length ? ids.map((_, i) => i) : null;
+    const began = performance.now();
     const computed = await compute(net, list, keepOf(more.length, setting.k), pause, tell("clean", more, chosen));
+    const { work } = demand(networks.get(setting.network), { ...setting, n: more.length, attack: "none" });
+    speed = (1000 * work) / (performance.now() - began);
     return { ids: more, ...computed };
   });
 
@@ -339,6 +424,7 @@ async function answer({ setting, ticket }) {
     layers: networks.get(setting.network).layers,
     ids: clean.ids,
     setting,
+    speed,
   });
   return { groups, labels, clean, after };
 }
@@ -430,7 +516,7 @@ async function picture({ setting, ticket, pixels: own }) {
   const net = await network(setting);
   const logits = async (image) => {
     let last;
-    for await (const { rows } of through(net, [image], pause)) [last] = rows;
+    for await (const { features } of through(net, [image], pause)) [last] = features.columns(0, features.m);
     return Array.from(last);
   };
   const softmax = (values) => {
@@ -460,10 +546,10 @@ async function picture({ setting, ticket, pixels: own }) {
   const n = clean.ids.length;
   const wide = [];
   let predicted;
-  for await (const { name, rows } of through(net, list, pause)) {
-    if (name === "logits") predicted = classesOf(rows);
+  for await (const { name, features } of through(net, list, pause)) {
+    if (name === "logits") predicted = classesOf(features);
     else {
-      const similar = [n, n + 1].map((i) => cosinesOf(rows, i));
+      const similar = await cosinesOf(features, [n, n + 1]);
       wide.push(joined(clean.graphs[wide.length], similar, Math.min(REACH, n - 1)));
       say(ticket, {
         kind: "progress",
