@@ -235,26 +235,24 @@ def test_every_number_is_the_librarys(browser, home, pool):
         ids = choose(page, groups="classes", k=3, n=60, corruption="noise", strength=1)["ids"]
         x = (pool.x[ids] / 255).astype(np.float32)
         agrees(page.evaluate("() => bookLive[0].result"), noisy(x, ids, 0.08), pool.y[ids])
-        answer = choose(page, corruption="none", attack="fgsm")
-        images, y = torch.from_numpy(x), torch.from_numpy(pool.y[ids])
-        agrees(answer, algorithms.fgsm(model, images, y, [], eps=8 / 255).numpy(), pool.y[ids], of="attacked")
-        answer = choose(page, n=100, attack="pgd")
-        page.evaluate("() => bookLive[0].ask({ kind: 'show' })")
-        settle(page)
-        attacked = np.array(page.evaluate(PIXELS), np.float32).reshape(-1, 3, 32, 32)
         images, y = torch.from_numpy((pool.x[:100] / 255).astype(np.float32)), torch.from_numpy(pool.y[:100])
-        how = {"eps": 8 / 255, "nb_iter": 10, "eps_iter": 2.5 * 8 / 255 / 10, "rand_init": False}
-        ours = algorithms.pgd(model, images, y, [], **how)
-        # Signs that rounding decides lead elsewhere, as from float32 to float64; both do the same to the network.
-        both = [ours, torch.from_numpy(attacked)]
-        assert (both[1] - images).abs().max() <= 8 / 255 + 1e-6 and 0 <= both[1].min() and both[1].max() <= 1
-        assert ((both[1] - ours).abs() < 1e-6).double().mean() > 0.95
-        with torch.no_grad():
-            logits = [model(each) for each in both]
-        loss = [torch.nn.functional.cross_entropy(each, y).item() for each in logits]
-        fooled = [(each.argmax(1) != y).sum().item() for each in logits]
-        assert abs(loss[1] - loss[0]) < 0.01 * loss[0] and abs(fooled[1] - fooled[0]) <= 1
-        agrees(answer, attacked, pool.y[:100], of="attacked")
+        turns = {"eps": 8 / 255, "nb_iter": 10, "eps_iter": 2.5 * 8 / 255 / 10, "rand_init": False}
+        attacks = {"fgsm": (algorithms.fgsm, {"eps": 8 / 255}, 0.999), "pgd": (algorithms.pgd, turns, 0.95)}
+        for attack, (algorithm, how, same) in attacks.items():
+            answer = choose(page, n=100, corruption="none", attack=attack)
+            page.evaluate("() => bookLive[0].ask({ kind: 'show' })")
+            settle(page)
+            attacked = np.array(page.evaluate(PIXELS), np.float32).reshape(-1, 3, 32, 32)
+            agrees(answer, attacked, pool.y[:100], of="attacked")
+            # Signs that rounding decides lead elsewhere, as from float32 to float64; what becomes of the network is the same.
+            both = [algorithm(model, images, y, [], **how), torch.from_numpy(attacked)]
+            assert ((both[1] - both[0]).abs() < 1e-6).double().mean() > same
+            assert (both[1] - images).abs().max() <= 8 / 255 + 1e-6 and 0 <= both[1].min() and both[1].max() <= 1
+            with torch.no_grad():
+                logits = [model(each) for each in both]
+            loss = [torch.nn.functional.cross_entropy(each, y).item() for each in logits]
+            fooled = [(each.argmax(1) != y).sum().item() for each in logits]
+            assert abs(loss[1] - loss[0]) < 0.01 * loss[0] and abs(fooled[1] - fooled[0]) <= 1
         answer = choose(page, n=60, attack="none", weights="shuffled", share=3)  # the fourth: 10 %
         with torch.no_grad():
             agrees(answer, pool.x[ids], pool.y[ids], net=shuffled(modlib.load_model("resnet20"), 0.1))
