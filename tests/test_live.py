@@ -48,6 +48,10 @@ CAMERA = """
         return streams.at(-1);
     };
 """
+SLOW = """() => {
+    const decode = createImageBitmap;
+    window.createImageBitmap = (file) => new Promise((go) => (window.release = go)).then(() => decode(file));
+}"""
 SKIP = "() => [...document.links].find(each => each.textContent === 'Skip to the first interactive figure').click()"
 ON = "() => streams.map(each => each.active)"
 
@@ -410,3 +414,29 @@ def test_the_camera_is_off_where_it_is_not_seen(browser, home):
     page.locator("details.book-live > summary").click()
     page.wait_for_function("() => !streams.some(each => each.active)")
     context.close()
+
+
+@pytest.mark.browser
+@needs_book
+def test_layers_without_an_edge_are_told(browser, home):
+    with visit(browser, home, PAGE, "live.n=2") as page:  # unlike each other in the first layer
+        begin(page)
+        said = page.locator(".ml-live > div:not([hidden]) > .ml-say").inner_text()
+        assert "in 1 of 10 layers there is no edge; Q goes from −0.500 in layer 2" in said, said
+
+
+@pytest.mark.browser
+@needs_book
+def test_a_picture_that_is_read_after_the_end_starts_nothing(browser, home, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
+    with visit(browser, home, "notebooks/03-dynamic-graph", "live.n=40") as page:
+        begin(page)
+        page.evaluate(SLOW)
+        page.locator(".ml-live [type=file]").set_input_files(tmp_path / "black.png")
+        page.wait_for_function("() => window.release")
+        page.locator("details.book-live > summary").click()
+        page.wait_for_function("() => document.querySelector('.ml-live .ml-busy').hidden")
+        page.evaluate("() => release()")
+        page.locator("details.book-live > summary").click()
+        page.get_by_role("button", name="Start", exact=True).wait_for()
+        assert page.locator(".ml-live .ml-busy").is_hidden()
