@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from browser import CONTROL, PHONE, serve, visit
@@ -440,3 +441,18 @@ def test_a_picture_that_is_read_after_the_end_starts_nothing(browser, home, tmp_
         page.locator("details.book-live > summary").click()
         page.get_by_role("button", name="Start", exact=True).wait_for()
         assert page.locator(".ml-live .ml-busy").is_hidden()
+
+
+@pytest.mark.browser
+@needs_book
+def test_the_largest_network_takes_little_memory(browser, home):
+    """Of the page's process, beyond what it held before Start. 220 MB were measured; the first layer's features alone would be 130."""
+    with visit(browser, home, PAGE, "live.network=vgg11") as page:
+        page.get_by_role("button", name="Start", exact=True).wait_for()
+        about = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+        pages = [psutil.Process(each["id"]) for each in about if each["type"] == "renderer"]
+        before, most = {each: each.memory_info().rss for each in pages}, 0
+        page.get_by_role("button", name="Start", exact=True).click()
+        while not page.evaluate(IDLE):
+            most = max(most, *(each.memory_info().rss - before[each] for each in pages))
+        assert 100e6 < most < 300e6
