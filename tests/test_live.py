@@ -446,7 +446,7 @@ def test_a_picture_that_is_read_after_the_end_starts_nothing(browser, home, tmp_
 @pytest.mark.browser
 @needs_book
 def test_the_largest_network_takes_little_memory(browser, home):
-    """Of the page's process, beyond what it held before Start. 220 MB were measured; the first layer's features alone would be 130."""
+    """Of the page's process, beyond what it held before Start: 220 MB were measured. The first layer's features alone are 130."""
     with visit(browser, home, PAGE, "live.network=vgg11") as page:
         page.get_by_role("button", name="Start", exact=True).wait_for()
         about = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
