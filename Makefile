@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
+# Threads that wait for each other sleep. By default they spin, and on a busy machine a notebook of half a minute takes ten.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: env book test lint check-book check-package check-links check-colab pairs hashes clean
 .DEFAULT_GOAL := book
 
@@ -28,8 +31,9 @@ $(READY): requirements.txt requirements-hashes.txt pyproject.toml
 book: $(READY)
 	$(BIN)/jupyter-book build . --path-output . --all -W -n --keep-going
 
+# Two processes, since most tests use one thread; a file stays in one of them.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -292,7 +292,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == 130:  # how typer answers an interrupt
-            typer.echo("interrupted; what was finished is kept", err=True)
+            typer.echo("interrupted; what was written stays", err=True)
         raise
 
 

@@ -64,7 +64,8 @@ def as_array(value: object) -> np.ndarray:
     if np.ma.is_masked(value):  # what is behind the mask would count
         return np.array(None)
     try:
-        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        value = value.detach().cpu() if hasattr(value, "detach") else value
+        return np.asarray(value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value)  # numpy has none
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
         return np.array(None)
 
@@ -80,8 +81,7 @@ def array(name: str, value: object, ndim: int | tuple[int, ...], of: str, kinds:
     fits = found.dtype.kind in kinds and found.ndim in (ndim if isinstance(ndim, tuple) else (ndim,))
     infinite = fits and finite and found.dtype.kind == "f" and not np.isfinite(found).all()
     if not fits or infinite:
-        came = f"shape {found.shape}, {found.dtype}" + " with NaN or infinity" * infinite
-        came = shown(value) if found.dtype == object else came
+        came = shown(value) if found.dtype == object else f"shape {found.shape}, {found.dtype}" + " with NaN or infinity" * infinite
         raise ValueError(f"{name} must be {of}, {'finite ' * finite}numbers; got {came}")
     return found
 

@@ -5,7 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,19 +56,54 @@ def weights_of(model: nn.Module) -> list[torch.Tensor]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; at the end every module is in the mode it was in. Both by ``train()``, which a module may define itself."""
+    """Evaluation mode; at the end every module is in the mode it was in. Both by ``train()``, which a module may define itself.
+
+    Buffers, which a forward may change whatever the mode, hold in the end what they held.
+    """
     modes = {module: module.training for module in model.modules()}
+    held = [
+        (m, name, b, None if b.is_meta else b.detach().clone()) for m in modes for name, b in m._buffers.items() if b is not None
+    ]
     try:
         if any(modes.values()):
-            model.eval()
+            with suppress(NotImplementedError):  # of what torch.export made, which has the mode that it was made in
+                model.eval()
         yield
     finally:
+        with torch.no_grad(), torch.inference_mode(any(b.is_inference() for _, _, b, _ in held)):
+            for module, name, buffer, content in held:
+                module._buffers[name] = buffer
+                if content is not None and not _same(buffer, content):
+                    buffer.copy_(content)
         for module, mode in modes.items():  # parents first: what they set in their parts, the parts set right
             if module.training != mode:
                 module.train(mode)
         for module, mode in modes.items():
             if module.training != mode:  # a train() that does not do what it is asked to
                 module.training = mode
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (
+        a.is_sparse
+        or a.is_quantized
+        or torch.equal(a, b)
+        or bool(a.is_floating_point() and torch.allclose(a, b, 0, 0, equal_nan=True))
+    )
+
+
+@contextmanager
+def own_chance(device: torch.device, start: int) -> Iterator[None]:
+    """What a model draws at random, as behind a dropout that never rests: of its own for each batch, by where that starts.
+
+    The random numbers of the process go on as if none had been drawn.
+    """
+    gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if gpu else []):
+        seed = int.from_bytes(torch.get_rng_state()[:64].numpy().tobytes(), "little") + start
+        for generator in [torch.default_generator, *([torch.cuda.default_generators[device.index or 0]] if gpu else [])]:
+            generator.manual_seed(seed % 2**63)
+        yield
 
 
 @contextmanager
@@ -151,9 +186,12 @@ def as_tensor(x, name: str = "x") -> torch.Tensor:
             raise TypeError("some of its numbers are masked")
         if array.dtype.kind not in "biufc":
             raise TypeError(f"numbers of type {array.dtype}" if array.ndim else "no numbers")
+        array = array.copy() if min(array.strides, default=0) < 0 else array  # which torch refuses, also of an axis of length 1
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), "CW"))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} must be an array or a tensor of numbers; got {type(x).__name__} ({error})") from None
+        several = ". Several inputs are a tuple of arrays: (a, b)" if isinstance(x, list) and "inhomogeneous" in str(error) else ""
+        several = ". Stack what it gives: torch.stack(list(x))" if isinstance(x, Iterator) else several
+        raise ValueError(f"{name} must be an array or a tensor of numbers; got {type(x).__name__} ({error}){several}") from None
 
 
 def as_floats(pixels: torch.Tensor) -> torch.Tensor:

@@ -132,6 +132,8 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 32, 32), *, x=None) -> Cos
 
         return end
 
+    if isinstance(model, torch.jit.ScriptModule) and not isinstance(model, torch.jit.TopLevelTracedModule):
+        raise ValueError("model is scripted (torch.jit): no hook sees what runs inside. Give the network that it was made from")
     scripted = {name for name, module in modules.items() if isinstance(module, torch.jit.ScriptModule)}
     seen = {name: m for name, m in modules.items() if name not in scripted or name.rpartition(".")[0] not in scripted or not name}
     hooks = [module.register_forward_pre_hook(begin) for module in seen.values()]

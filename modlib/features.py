@@ -12,10 +12,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from modlib._checks import checked, one_of, size_in_bytes, unknown, whole_number
-from modlib._tensors import evaluating, exactly, place, plain
+from modlib._tensors import evaluating, exactly, own_chance, place, plain
 from modlib.models import chosen_layers
-from modlib.models.inputs import Inputs, as_inputs, batch_of, call, check_pixels, describe, parts, samples
-from modlib.models.outputs import Untappable, as_rows, tapped_module
+from modlib.models.inputs import Inputs, as_inputs, batch_of, call, check_pixels, describe, hint, parts, samples
+from modlib.models.outputs import SecondAxis, Untappable, as_rows, tapped_module
 
 STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
@@ -44,9 +44,9 @@ def iter_features(
     Features are exact float32 copies, taken the moment a layer returns: an in-place ReLU behind it cannot change them.
     As many layers as fit in ``memory`` are taken in one pass through the model, which ends behind the last of them; with
     more, it takes several passes.
-    The model computes where its parameters lie, in evaluation mode and without TF32; its modes and hooks, its inputs and the
-    switches of the process are as before when the stream ends or is closed. Of a compiled or parallel model the plain one
-    inside runs.
+    The model computes where its parameters lie, in evaluation mode and without TF32; its modes, hooks and buffers, its inputs, and
+    the switches and random numbers of the process are as before when the stream ends or is closed. Of a compiled or parallel
+    model the plain one inside runs.
 
     Args:
         model: any module that takes a batch of samples.
@@ -101,8 +101,8 @@ def _stream(
     def hook_for(name: str, rows: slice):
         def hook(module, inputs, given):
             if name in shapes:
-                raise Untappable(f"layer {name!r} runs several times in one pass; tap modules that run once")
-            features = as_rows(given, name, module, **how)
+                raise Untappable(f"layer {name!r} runs several times in one pass; name modules that run once: layers=[...]")
+            features = as_rows(given, name, module, **how, single=len(range(n)[rows]) == 1)
             shapes[name] = tuple(features.shape)
             if name in matrices and len(features) == len(matrices[name][rows]):
                 matrices[name][rows] = _in_range(features) if stored == torch.float16 else features
@@ -150,7 +150,7 @@ def _run(model: nn.Module, x: Inputs, rows: slice, hooks: dict[str, Callable], f
     batch = batch_of(x, rows, model)
     handles = [tapped_module(model, name).register_forward_hook(hook) for name, hook in hooks.items()]
     try:
-        with exactly(place(model)[0]):
+        with exactly(device := place(model)[0]), own_chance(device, rows.start or 0):
             (call if forward is None else forward)(model, batch)
     except _Enough:
         pass
@@ -168,6 +168,8 @@ def _first(model: nn.Module, x: Inputs, n: int, batch_size: int, run: Callable[[
     try:
         run(slice(1))
         return True
+    except SecondAxis:
+        raise
     except Exception as single:
         try:
             run(slice(min(batch_size, n)))
@@ -176,10 +178,7 @@ def _first(model: nn.Module, x: Inputs, n: int, batch_size: int, run: Callable[[
             for each in (single, error):
                 if isinstance(each, Untappable):
                     raise each from None
-            hint = ""
-            if any(not t.is_floating_point() and t.dtype != torch.uint8 for t in parts(x).values()):
-                hint = ". (Whole numbers other than uint8 are token ids; pixels must be uint8, or floats in [0, 1])"
-            raise ValueError(f"model cannot take {describe(x)}: {error}{hint}") from error
+            raise ValueError(f"model cannot take {describe(x)}: {error}{hint(x)}") from error
 
 
 def layers_of(
@@ -220,10 +219,12 @@ def _known(model: nn.Module, x: Inputs, layers: Sequence[str] | str | None) -> l
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("model is scripted (torch.jit): no hook sees what runs inside. Give the network that it was made from")
     names = chosen_layers(model, layers)
-    known = [name for name, _ in model.named_modules() if name]
+    known = {name: module for name, module in model.named_modules() if name}
     for name in names:
         if name not in known:
             raise unknown("layer", name, known)
+        if isinstance(known[name], torch.jit.ScriptModule):
+            raise ValueError(f"layer {name!r} is scripted (torch.jit), where no hook sees it. Tap a module before or behind it")
     return names
 
 

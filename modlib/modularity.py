@@ -1,9 +1,12 @@
 """Modularity Q of a graph under labels (Eq. 1 of the paper, in Newman's standard normalisation)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.sparse as sp
+import torch
 
-from modlib._checks import as_array, check_seed, checked, number
+from modlib._checks import as_array, check_seed, checked, number, shown
 from modlib.graph import DynamicGraph, KnnGraph
 
 IDS = 10_000  # labels from here on (and from N on) are names of classes, not numbers: they are numbered in their order
@@ -26,8 +29,10 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
 
     Args:
         graph: a :class:`KnnGraph`, a symmetric, non-negative (N, N) adjacency, dense or scipy.sparse, an undirected graph of
-            networkx, or a :class:`DynamicGraph` of L snapshots.
+            networkx, or a :class:`DynamicGraph` of L snapshots. As in networkx, a loop of its graphs counts twice in
+            the strength of its node; in a matrix a_ii is what it is.
         labels: (N,) integers >= 0 of at least two classes, or their names (text), which are numbered in alphabetical order.
+            For a graph of networkx in the order of ``graph.nodes``, or a mapping node -> label.
         per_class: give the C = max(labels) + 1 terms of the sum instead of their sum. (Where max(labels) is at least N and
             10,000, labels are ids with gaps: C is then the number of classes there are, in rising order of their ids.)
 
@@ -47,6 +52,10 @@ def modularity(graph, labels, *, per_class: bool = False) -> float | np.ndarray:
     if isinstance(graph, DynamicGraph):
         return np.array([modularity(snapshot, labels, per_class=per_class) for snapshot in graph.graphs])
     source, target, weight, n = edges(graph)
+    if isinstance(labels, Mapping) and hasattr(graph, "nodes"):
+        if missing := [node for node in graph.nodes if node not in labels]:
+            raise ValueError(f"labels must name the class of every node of the graph; that of {shown(missing[0])} is missing")
+        labels = [labels[node] for node in graph.nodes]
     labels = check_labels(labels, n)
     classes = labels.max() + 1
     total = weight.sum()
@@ -92,7 +101,10 @@ def communities(graph, *, resolution: float = 1.0, seed: int = 0) -> np.ndarray:
     if not weight.sum() > 0:
         raise ValueError(NO_EDGES)
     a = sp.coo_array((weight, (source, target)), shape=(n, n)).tocsr()
-    undirected = networkx.from_scipy_sparse_array((a + a.T) / 2)
+    undirected = (a + a.T) / 2
+    undirected.setdiag(undirected.diagonal() / 2)  # which networkx counts twice
+    undirected.eliminate_zeros()
+    undirected = networkx.from_scipy_sparse_array(undirected)
     found = networkx.community.louvain_communities(undirected, resolution=resolution, seed=seed)
     numbers = np.empty(n, np.int64)
     for i, members in enumerate(sorted(found, key=lambda members: (-len(members), min(members)))):
@@ -104,7 +116,9 @@ def check_labels(labels, n: int) -> np.ndarray:
     """``labels`` as int64 (n,), or a ValueError that says what is wrong with them."""
     y = as_array(labels)
     if y.shape != (n,):
-        raise ValueError(f"labels must be one integer a sample, shape ({n},); got shape {y.shape}")
+        came = f"shape {y.shape}" if y.dtype != object else shown(labels)
+        way = ". Of a one-hot array, take argmax(1)" if y.ndim == 2 else ""
+        raise ValueError(f"labels must be one integer a sample, shape ({n},); got {came}{way}")
     if n == 0:
         raise ValueError("labels must name at least two classes; there are no samples")
     if y.dtype.kind in "US" or y.dtype == object and all(isinstance(label, str) for label in y):
@@ -121,20 +135,42 @@ def check_labels(labels, n: int) -> np.ndarray:
 def edges(graph) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Source, target and float64 weight, up to a common factor, of every directed edge; and the number of nodes."""
     if isinstance(graph, KnnGraph):
-        return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), graph.weights.ravel().astype(float), graph.n
-    if type(graph).__module__.startswith("networkx."):
-        import networkx
-
-        graph = networkx.to_scipy_sparse_array(graph, dtype=float)  # parallel edges add up
+        weights = graph.weights.ravel().astype(float)
+        return np.repeat(np.arange(graph.n), graph.k), graph.neighbors.ravel(), _scaled(weights), graph.n
+    if any(each.__module__.startswith("networkx.") for each in type(graph).__mro__):
+        graph = _of_networkx(graph)
     try:
-        a = sp.coo_array(graph if sp.issparse(graph) else as_array(graph), dtype=np.float64)
+        matrix = graph if sp.issparse(graph) else as_array(graph)
+        if matrix.dtype.kind == "c":
+            raise TypeError
+        a = sp.coo_array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {type(graph).__name__}") from None
+        came = type(graph).__name__ + (
+            " that is sparse. See to_dense()" if getattr(graph, "layout", torch.strided) != torch.strided else ""
+        )
+        raise ValueError(f"graph must be a KnnGraph or an (N, N) adjacency matrix; got {came}") from None
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise ValueError(f"graph must be a square (N, N) adjacency matrix; got shape {a.shape}")
     if not np.isfinite(a.data).all() or (a.data < 0).any():
         raise ValueError("graph must have finite weights >= 0; modularity of signed graphs is another quantity")
     if abs(a - a.T).max() > 1e-9 * a.data.max(initial=0):
         raise ValueError("graph must be symmetric; for a directed adjacency D pass (D + D.T) / 2")
-    # Q does not see a common factor; a power of two, exact, keeps sums of the largest floats finite.
-    return a.row, a.col, np.ldexp(a.data, -np.frexp(a.data.max(initial=0))[1]), a.shape[0]
+    return a.row, a.col, _scaled(a.data), a.shape[0]
+
+
+def _scaled(weights: np.ndarray) -> np.ndarray:
+    """Q does not see a common factor; a power of two, exact, keeps sums of the largest floats finite."""
+    return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
+
+
+def _of_networkx(graph) -> sp.sparray:
+    """The adjacency, in which parallel edges add up and loops count twice, as in networkx."""
+    import networkx
+
+    if not len(graph):
+        raise ValueError("graph must have nodes; it has none")
+    try:
+        a = networkx.to_scipy_sparse_array(graph, dtype=float, format="csr")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"graph must have numbers as its weights ({error})") from None
+    return a + sp.diags_array(a.diagonal())

@@ -15,6 +15,7 @@ from modlib._checks import array, as_array, check_seed, checked, number, one_of,
 from modlib._tensors import as_tensor
 from modlib.curves import Curve, CurveDraws
 from modlib.graph import DynamicGraph
+from modlib.graph.neighbours import in_range
 from modlib.modularity import check_labels, modularity
 
 # Colour and marker of one curve after another; colours that colour-blind readers can tell apart (Wong 2011).
@@ -87,6 +88,9 @@ def layout(features, method: str = "tsne", *, seed: int = 0, start: np.ndarray |
         if start.shape != (len(x), 2) or not start.std(0).all():
             raise ValueError(f"start must be {(len(x), 2)}, a place for each sample and not one for all; got shape {start.shape}")
     threads = torch.get_num_threads()
+    kind = torch.float64 if x.dtype.itemsize > 4 else torch.float32
+    x = in_range(torch.from_numpy(x).to(kind)).numpy()  # scikit-learn squares them, and dies of what that gives
+    x = np.pad(x, ((0, 0), (0, 1))) if x.shape[1] == 1 else x  # its start has two axes
     try:
         return _embedded(x, method, seed, start)
     finally:

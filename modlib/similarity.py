@@ -1,7 +1,7 @@
 """How alike two layers are, of one network or of two, as matrices: difference of modularity (Section 5.1 of the paper),
 linear CKA, edges that their graphs share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -167,7 +167,8 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     """Linear CKA between matrices of features of the same N samples; see :func:`linear_cka`.
 
     Args:
-        features: L arrays or tensors (N, M), each with its own M; a generator of them is read once.
+        features: L arrays or tensors (N, M), each with its own M; a generator of them is read once. Or those of
+            :func:`modlib.iter_features`, with their names.
         unbiased: by HSIC_1 instead of the exact, biased HSIC.
 
     Returns:
@@ -180,7 +181,9 @@ def cka_of(features: Iterable, *, unbiased: bool = False) -> np.ndarray:
     """
     if not isinstance(features, Iterable) or getattr(features, "ndim", 1) == 0:
         raise ValueError(f"features must be matrices (N, M) of one layer or more; got {shown(features)}")
-    hsic = _hsic((as_tensor(x, "features") for x in features), unbiased)
+    features = features.values() if isinstance(features, Mapping) else features
+    named = (x[1] if isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str) else x for x in features)
+    hsic = _hsic((as_tensor(x, "features") for x in named), unbiased)
     if not isinstance(hsic, np.ndarray):
         raise ValueError("features must be matrices (N, M) of one layer or more; got none")
     return _normalise(hsic, range(len(hsic)))
@@ -191,6 +194,8 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
     """(L, L) HSIC of linear kernels, but for a factor that CKA does not see."""
     kernels = []
     for x in features:
+        if x.is_complex():
+            raise ValueError("features must be real numbers; got complex ones. Give their parts: torch.view_as_real(x).flatten(1)")
         x = x if x.dtype == torch.float64 else x.float()
         if x.ndim != 2 or len(x) < (4 if unbiased else 2) or kernels and len(x) != len(kernels[0]):
             raise ValueError(
@@ -198,8 +203,10 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
                 f"got shape {tuple(x.shape)}" + (f" beside N={len(kernels[0])}" if kernels else "")
             )
         kernel, square = np.zeros((len(x), len(x))), 0.0
-        # A power of two, exact, keeps products of very large or small features in range; the kernel, in float64, has it back.
-        power = -int(torch.frexp(x.abs().max()).exponent.clamp(-120, 120)) if x.numel() else 0
+        # A power of two, exact, keeps products of very large or small features in range; the kernel, in float64, has it back
+        # (but where even that has no room for it: features in float64, of which no minibatches come).
+        most = 120 if x.dtype == torch.float32 else 1000
+        power = -int(torch.frexp(x.abs().max()).exponent.clamp(-most, most)) if x.numel() else 0
         for part in x.split(COLUMNS, dim=1):
             part = part * 2.0**power
             # Centring the features centres the kernel without cancelling large numbers against each other. HSIC_1 does
@@ -210,7 +217,7 @@ def _hsic(features: Iterable[torch.Tensor], unbiased: bool) -> np.ndarray:
             square += float(torch.linalg.vector_norm(part)) ** 2
         if np.trace(kernel) <= (8 * torch.finfo(x.dtype).eps) ** 2 * square:
             kernel[:] = 0  # nothing but the rounding of the mean
-        kernel *= 4.0**-power
+        kernel *= 4.0**-power if abs(power) <= 120 else 1
         kernels.append(_u_centred(kernel) if unbiased else kernel)
     return sum(rows @ rows.T for rows in map(np.stack, zip(*kernels, strict=True)))  # row by row: no copy of all kernels
 

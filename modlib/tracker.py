@@ -11,7 +11,7 @@ from modlib._tensors import plain
 from modlib.curves import Curve, modularity_curve
 from modlib.graph import iter_graphs
 from modlib.graph.knn import check_k
-from modlib.models.inputs import as_inputs, samples
+from modlib.models.inputs import as_inputs, copied, samples
 from modlib.modularity import check_labels
 
 
@@ -60,7 +60,7 @@ class ModularityTracker:
         writer=None,
         **options,
     ):
-        self.model, self.x, self.every = plain(model), as_inputs(x), whole_number("every", every, 1)
+        self.model, self.x, self.every = plain(model), copied(as_inputs(x)), whole_number("every", every, 1)
         self.y = check_labels(y, samples(self.x))
         self.k = check_k(k, samples(self.x), "x")
         if writer is not None and not callable(getattr(writer, "add_scalar", None)):

@@ -126,7 +126,7 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
     model, path = plain(model), Path(path)
     state = {}
     for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
+        tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # no memory in common, as of tied weights
         if not torch.isfinite(tensor.half() if precision == "float16" and tensor.ndim > 1 else tensor).all():
             raise ValueError(f"model must have finite weights, also as {precision}; {name} has not, and load_model would refuse it")
         if tensor.ndim < 2 or precision == "float32":
@@ -134,7 +134,7 @@ def save_model(model: nn.Module, path: str | Path, precision: str = "float32") -
         elif precision == "float16":
             state[name] = tensor.half()
         else:
-            rows = tensor.flatten(1)
+            rows = tensor.float().flatten(1)
             scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
             state[name] = (rows / scale).round().to(torch.int8).view(tensor.shape)
             state[name + SCALE] = scale[:, 0]

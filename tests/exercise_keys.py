@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from modlib import build_model, dynamic_graph, knn_graph, load_images, load_model, modularity, significance
+from modlib import build_model, dynamic_graph, iter_features, knn_graph, load_images, load_model, modularity, significance
 from modlib.attacks import AUTHORS_STATISTICS
 from modlib.book.records import attack_curves, recorded_attacks
 from modlib.book.statistics import plateau_share
 from modlib.cost import cost
+from modlib.modularity import communities
 from modlib.paper import paper_values
 from modlib.pruning import find_redundant
 from modlib.results import FOLDER, Records
@@ -164,6 +165,29 @@ def _half_way():
     return [1 + int(np.argmax(each >= each[-1] / 2)) for each in gained]
 
 
+@cache
+def _transformer():
+    """Chapter 10: CCT6 on the first 500 images."""
+    return load_model("cct6"), load_images("cifar10", n=500)
+
+
+def _row_lengths():
+    names = {"vit6": 65, "cct6": 64}  # tokens: patches and the class token, or the maps of the convolutions
+    return [tokens * build_model(name).encoder.ln.normalized_shape[0] for name, tokens in names.items()]
+
+
+def _relative():
+    model, images = _transformer()
+    every = [features for each in (model, load_model("resnet20")) for _, features in iter_features(each, images.x)]
+    return int(cka_of(every)[7, 8:].argmax())
+
+
+def _labels_that_fit():
+    model, images = _transformer()
+    last = dynamic_graph(model, images.x, k=3)[-1]
+    return modularity(last, images.y) / modularity(last, communities(last))
+
+
 KEYS = {
     "1.1": _biggest_step, "1.2": _smallest_term, "1.3": _last, "2.1": _bridged, "2.2": _merging, "2.3": lambda: -1 / 3,
     "3.1": _returned, "3.2": _largest_hub, "3.3": _first_to_last, "4.1": _twice, "4.2": _repeats, "4.3": _firm,
@@ -171,4 +195,5 @@ KEYS = {
     "6.1": _faithful, "6.2": _changes, "6.3": _half_way,
     "7.1": lambda: 49 / 250 - 1 / 10, "7.2": _same_depth, "7.3": _above_chance,
     "8.1": lambda: [1, 0], "8.2": _far_apart, "8.3": _noise, "9.1": _named, "9.2": _saved, "9.3": _rounding,
+    "10.1": _row_lengths, "10.2": _relative, "10.3": _labels_that_fit,
 }  # fmt: skip

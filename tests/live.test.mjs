@@ -46,7 +46,7 @@ test("what an address asks for in vain is told in a sentence, and the page goes 
   const cases = [
     [{ network: "constructor" }, { network: "resnet20" }, /no network “constructor”/],
     [{ n: 1e9 }, { n: 50 }, /n = 1000000000 is more than the 50 images/],
-    [{ n: -3 }, { n: 2 }, /n = -3/],
+    [{ n: -3 }, { n: 20 }, /n = -3 is fewer than the 20 images/],
     [{ k: 30 }, { k: 29 }, /k = 30 is not below N = 30/],
     [{ k: NaN }, { k: 3 }, null],
     [{ k: 0 }, { k: 1 }, /k = 0/],

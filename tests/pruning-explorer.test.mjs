@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { left, nearest, readOff, refusal, writeOff } from "../modlib/book/widgets/pruning.js";
+import { left, nearest, offers, readOff, refusal, ways, writeOff } from "../modlib/book/widgets/pruning.js";
 
 test("costs and refusals are those of pruned networks", { skip: !process.env.CASES }, () => {
   const { networks, cases } = JSON.parse(readFileSync(process.env.CASES));
@@ -49,4 +49,18 @@ test("the nearest variant differs in the fewest layers, then in the fewest MACs"
   const tie = { ...network, variants: [{ removed: [4] }, { removed: [3] }] };
   assert.deepEqual(nearest(tie, [2]).variants, [{ removed: [3] }]); // both differ in two layers
   assert.equal(nearest({ ...network, variants: [] }, [1]), null);
+});
+
+test("a network that several ways of choosing name is offered once, by all of them", () => {
+  const variants = [
+    { removed: [3], title: "1 layer: the last" },
+    { removed: [3, 5], title: "2 layers: the last" },
+    { removed: [3], title: "1 layer: smallest L1 norm" },
+    { removed: [3], title: "1 layer: the last", start: "from scratch" },
+  ];
+  assert.deepEqual(offers({ variants }), [
+    ["4", "1 layer: the last = smallest L1 norm"],
+    ["4-6", "2 layers: the last"],
+  ]);
+  assert.equal(ways(nearest({ ...network, variants }, [3]).variants), "1 layer: the last = smallest L1 norm");
 });

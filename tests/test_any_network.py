@@ -424,3 +424,105 @@ def test_an_early_end_is_not_caught_by_the_network(network, pixels):
     model.spare.register_forward_pre_hook(lambda *_: ran.append(1))
     features(model, pixels, ["inner.0"])
     assert not ran
+
+
+class Steps(nn.Module):
+    """Works on (T, N, D), as torch's transformer modules do by default."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.inner, self.head = nn.Embedding(50, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.inner(self.embed(x).transpose(0, 1)).mean(0))
+
+
+def test_samples_along_the_second_axis_are_told_also_where_there_are_as_many_as_steps():
+    model, x = Steps(), torch.randint(0, 50, (7, 7))
+    with pytest.raises(ValueError, match="samples lie along the second axis. Say output="):
+        features(model, x, ["inner"])
+    found = features(model, x, ["inner"], output=lambda given: given.transpose(0, 1))["inner"]
+    assert torch.allclose(found, model.inner(model.embed(x)).flatten(1), atol=1e-6)
+
+
+class Restless(nn.Module):
+    """Takes in statistics and draws random numbers also at rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        h = nn.functional.batch_norm(self.conv(x), self.norm.running_mean, self.norm.running_var, training=True)
+        return nn.functional.dropout(h, 0.5, training=True)
+
+
+def test_buffers_and_random_numbers_are_as_before():
+    model = Restless()
+    before, chance = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    first, second = (
+        features(model, torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0)), ["conv"], batch_size=20)
+        for _ in range(2)
+    )
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(first["conv"], second["conv"])
+
+
+def test_batches_do_not_share_their_chance():
+    model = nn.Sequential(nn.Identity(), type("Noise", (nn.Module,), {"forward": lambda self, x: torch.rand_like(x)})())
+    found = features(model, torch.ones(8, 5), ["1"], batch_size=4)["1"]
+    assert not (found[:4] == found[4:]).any()
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    logits: torch.Tensor
+
+
+def test_outputs_with_slots_sparse_ones_and_packed_sequences():
+    def of(rule):
+        return nn.Sequential(nn.Linear(4, 3), type("End", (nn.Module,), {"forward": lambda self, x: rule(x)})())
+
+    x = torch.rand(6, 4)
+    for rule in (Slots, torch.Tensor.to_sparse):
+        assert features(of(rule), x, ["1"])["1"].shape == (6, 3)
+    packed = nn.utils.rnn.pack_sequence
+    with pytest.raises(ValueError, match="PackedSequence, whose rows are steps"):
+        features(of(lambda x: packed([*x[:, :, None]])), x, ["1"])
+
+
+def test_loaders_that_shuffle_by_batches_are_refused():
+    from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+
+    data = TensorDataset(torch.rand(40, 4), torch.arange(40))
+    ordered = DataLoader(data, batch_sampler=BatchSampler(SequentialSampler(data), 7, False))
+    assert torch.equal(features(nn.Sequential(nn.Identity(), nn.Linear(4, 2)), ordered, ["0"])["0"], data.tensors[0])
+    with pytest.raises(ValueError, match="DataLoader that shuffles"):
+        list(iter_features(nn.Linear(4, 2), DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), 7, False)), [""]))
+
+
+def test_traced_networks_have_their_convolutions_as_layers():
+    traced = torch.fx.symbolic_trace(torchvision.models.resnet18(weights=None).eval())
+    assert [*features(traced, torch.rand(2, 3, 32, 32))][1:3] == ["layer1.0.conv1", "layer1.0.conv2"]
+
+
+def test_exported_networks_count():
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    assert cost(torch.export.export(flat, (torch.rand(1, 3, 32, 32),)).module()).macs == 30720
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (torch.rand(4, 32, 32, 3), "Images are"),
+        (torch.zeros(4, 9, dtype=torch.uint8), "token ids must be of another type"),
+        ([np.zeros((4, 3)), np.zeros((4, 2))], "Several inputs are a tuple"),
+        ((i for i in range(3)), "Stack what it gives"),
+    ],
+)
+def test_ways_out_of_inputs_that_do_not_fit(x, message):
+    with pytest.raises(ValueError, match=message):
+        list(iter_features(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), x))

@@ -640,3 +640,28 @@ def test_float_images_are_taken_as_they_are(model, images):
     np.testing.assert_array_equal(one.images.x, other.images.x)
     again = attack(model, changed(one.images, y=predictions(model, one.images.x)), "fgsm", eps=0.05)
     assert again.correct == len(one.images) and again.images.name == "cifar10/test/fgsm-pixels/fgsm-pixels"
+
+
+def test_logits_inside_a_dict_half_precision_and_reversed_images():
+    images, network = modlib.load_images("cifar10", n=6), modlib.load_model("resnet20")
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network
+
+        def forward(self, x):
+            return {"loss": None, "logits": self.inner(x)}
+
+    assert np.array_equal(attack(Named(), images, "fgsm").images.x, attack(network, images, "fgsm").images.x)
+    with pytest.warns(UserWarning, match="changed the class of 0"):
+        attack(copy.deepcopy(network).bfloat16(), images[:1], "localsearch")
+    turned = Images(images.x[::-1], images.y[::-1], images.classes, "own")
+    assert attack(network, turned, "fgsm").changed == attack(network, images, "fgsm").changed
+
+
+def test_networks_made_in_inference_mode_are_told():
+    with torch.inference_mode():
+        network = modlib.load_model("resnet20")
+    with pytest.raises(ValueError, match="made under torch.inference_mode"):
+        attack(network, modlib.load_images("cifar10", n=2), "fgsm")

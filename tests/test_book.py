@@ -5,12 +5,14 @@ Build the book first (`make book`).
 """
 
 import functools
+import io
 import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 from browser import (
@@ -24,6 +26,7 @@ from browser import (
     visit,
     wait_until_drawn,
 )
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -220,6 +223,41 @@ def test_page_on_a_phone_in_the_dark(browser, home, name):
         assert not light_panels
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_wide_picture_says_on_a_phone_that_more_of_it_is_there(browser, site, name):
+    with visit(browser, site, name, viewport=PHONE) as page:
+        for box in page.locator("a.book-wide:visible").all():
+            shrunk = "e => e.getBoundingClientRect().width / parseFloat(e.style.width)"
+            assert box.locator("img").evaluate(shrunk) > 0.8  # of letters of 8 pt, 11 pixels
+            if box.evaluate("e => e.scrollWidth > e.clientWidth + 16"):
+                place = box.bounding_box()
+                edge = {"x": place["x"] + place["width"] - 3, "y": place["y"] + 1, "width": 2, "height": place["height"] - 2}
+                shade = []
+                for at in (0, 9999):
+                    box.evaluate("(e, at) => (e.scrollLeft = at)", at)
+                    pixels = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=edge, full_page=True))))
+                    shade.append(pixels[..., :3].max())
+                assert shade[0] < 200 < shade[1]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_table_of_words_hides_nothing_on_a_phone(browser, site, name):
+    hidden = """() => [...document.querySelectorAll("article table")].filter(table => table.checkVisibility()).flatMap(table => {
+        const edge = table.closest(".text_html, .pst-scrollable-table-container")?.getBoundingClientRect().right ?? innerWidth;
+        const cells = [...table.querySelectorAll("tbody :is(td, th)")];
+        const words = cells.some(cell => cell.textContent.trim().length > 30);
+        const cut = cell => cell.scrollWidth > cell.clientWidth + 1 || cell.getBoundingClientRect().right > edge + 1;
+        return words ? cells.filter(cut) : [];
+    }).map(cell => cell.textContent)"""
+    with visit(browser, site, name, viewport=PHONE) as page:
+        assert not page.evaluate(hidden)
+        cards = page.locator("table.book-cards tbody tr")
+        if name == "book/index":
+            assert cards.first.get_by_role("cell").count() == 5
+        labels = "rows => rows.map(row => [...row.cells].slice(1).map(cell => getComputedStyle(cell, '::before').content))"
+        assert all(all(label not in ("none", '""') for label in row) for row in cards.evaluate_all(labels))
+
+
 @pytest.mark.parametrize("name", PICTURED)
 def test_controls_move_the_picture(browser, home, name):
     reset = "saved => (window.bookWidgets || []).forEach((each, i) => each.model.set('setting', saved[i]))"
@@ -236,6 +274,7 @@ def test_controls_move_the_picture(browser, home, name):
                 what = control.evaluate("e => e.outerHTML")
                 spoken, called = control.get_attribute("aria-valuetext"), accessible_name(control)
                 assert moves_picture(page, box, control), f"nothing moved with {what}"
+                assert not re.search(r"\bNaN\b|undefined", box.inner_text()), what
                 if control.get_attribute("type") == "range":
                     assert spoken and control.get_attribute("aria-valuetext") != spoken, what
                 if control.get_attribute("type") != "button":
@@ -324,6 +363,17 @@ def test_print_shows_stills(browser, site, name):
         assert page.locator(".book-still").count() == page.locator(".book-chart, .book-widget").count()
         assert all(still.is_visible() for still in page.locator(".book-still img").all())
         assert not page.locator(".book-chart:visible, .book-widget:visible, details.hide > summary:visible").count()
+        left_behind = page.evaluate(
+            """() => [...document.querySelectorAll("article pre")].filter(pre => {
+                const style = box => getComputedStyle(box);
+                const boxes = [];
+                for (let box = pre; !box.matches("article, section, .cell, .admonition"); box = box.parentElement) boxes.push(box);
+                const whole = box => style(box).breakInside === "avoid";
+                const framed = box => parseFloat(style(box).borderTopWidth);
+                return boxes.some(whole) && boxes.some((box, i) => framed(box) && !boxes.slice(i).some(whole));
+            }).length"""
+        )
+        assert not left_behind, "a frame that may break around code that may not is printed empty"
 
 
 def test_one_damaged_chart_leaves_the_others(browser, tmp_path):

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import networkx as nx
 import numpy as np
 import pytest
-from browser import CONTROL, PHONE, visit, wait_until_drawn
+from browser import CONTROL, DESKTOP, PHONE, visit, wait_until_drawn
 from test_book import HTML, PAGES, home, pytestmark, site, source  # noqa: F401  (fixtures and marks)
 
 import modlib
@@ -126,12 +126,24 @@ def test_the_graph_explorer_says_the_recorded_modularity(browser, site):
             text = said(explorer)
             assert q_said(explorer) == pytest.approx(version["q"][layer][k - 1], abs=5.1e-4)
             same = (labels[near[layer, image, :k]] == labels[image]).sum()
-            assert f"{same} of its {k} neighbours" in text and data["layers"][layer] in text
+            counted = (
+                f"its one neighbour in this layer is {'' if same else 'not '}of" if k == 1 else f"{same} of its {k} neighbours"
+            )
+            assert counted in text and data["layers"][layer] in text
             heard.add(text)
         assert len(heard) == 5
         for row in explorer.locator(".ml-class").all()[:2]:
             row.click()
             assert row.get_attribute("aria-pressed") == "true"
+        explorer.locator("input[name=k]").press("End")
+        cut = "e => e.scrollWidth > e.clientWidth || e.getBoundingClientRect().right > e.nextSibling.getBoundingClientRect().left"
+        for viewport in DESKTOP, {"width": 1400, "height": 900}, PHONE:
+            page.set_viewport_size(viewport)
+            named = explorer.locator(".ml-row .ml-label")
+            assert [each for each in named.all() if each.evaluate(cut)] == []
+            assert len({*named.all_inner_texts()}) == named.count()
+            assert explorer.evaluate("e => e.scrollWidth <= e.clientWidth")
+            assert explorer.locator(".ml-row .ml-thumb").first.evaluate("e => e.clientWidth > 15")
 
 
 def test_the_modularity_explorer_says_what_was_recorded(browser, site):
@@ -156,6 +168,25 @@ def test_the_modularity_explorer_says_what_was_recorded(browser, site):
             check()
         assert not find_results("curves") or len(heard) > 3
         assert "Recorded on" in explorer.inner_text()
+
+
+@pytest.mark.parametrize("weights, control, words", [
+    ("training, 20 epochs", "epoch", "after epoch"), ("trained", "n", "N ="), ("trained", "k", "k ="),
+])  # fmt: skip
+def test_a_kept_curve_has_another_name_than_the_present_one(browser, site, weights, control, words):
+    asked = urlencode({"explorer.model": "resnet20", "explorer.weights": weights})
+    with visit(browser, site, page_of("explorer"), asked) as page:
+        explorer = box(page, "explorer")
+        if read(page, "explorer")["weights"] != weights or not explorer.locator(f"input[name={control}]").is_visible():
+            pytest.skip("no such curve is on this page")
+        explorer.locator(f"input[name={control}]").press("Home")
+        before = read(page, "explorer")
+        explorer.get_by_role("button", name="Keep this curve").click()
+        explorer.locator(f"input[name={control}]").press("ArrowRight")
+        now, legend = read(page, "explorer"), explorer.locator(".ml-legend > span").all_inner_texts()
+        [kept] = [each for each in legend if each.startswith("kept: ")]
+        assert now[control] != before[control]
+        assert re.search(rf"{words} {before[control]}\b", kept) and re.search(rf"{words} {now[control]}\b", legend[0])
 
 
 def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, site):
@@ -187,6 +218,17 @@ def test_the_pruning_explorer_says_what_a_pruned_network_costs(browser, site):
                 remove.click()
                 check()
         assert len(heard) >= 3 * len(ours)
+        for network in ours:
+            explorer.locator("select[name=network]").select_option(network)
+            menu = explorer.locator("select[name=variant]")
+            names = dict(menu.locator("option").evaluate_all("all => all.map(each => [each.text, each.value])"))
+            assert len({*names.values()}) == len(names)
+            for name, off in names.items():
+                if off:
+                    menu.select_option(off)
+                    sentence = re.search(r"Accuracy of this network \((.*)\), measured: (.*?)\.(?= |$)", said(explorer))
+                    results = sentence[2].split("; ")
+                    assert sentence[1] == name and len({*results}) == len(results)
 
 
 @every_widget

@@ -689,3 +689,32 @@ def test_images_of_tensors_and_lists(sample):
         assert images.classes == sample.classes
     with pytest.raises(ValueError, match="N labels, whole numbers; got .*float64"):
         Images(sample.x, sample.y.astype(float), sample.classes, "mine")
+
+
+def _folders(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (200, 30, 30)).save(path, "GIF" if path.suffix == ".gif" else "PNG")
+    return root
+
+
+def test_folders_that_systems_make_are_no_classes(tmp_path):
+    root = _folders(tmp_path, "a/0.png", "b/0.gif", "@eaDir/0.png")
+    (root / "lost+found").mkdir()
+    assert load_images(root, size=8).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "names", [("dev/a/0.png", "dev/b/0.png", "eval/a/0.png", "eval/b/0.png"), ("pets/cat/0.png", "pets/dog/0.png")]
+)
+def test_folders_of_classes_are_no_classes(tmp_path, names):
+    with pytest.raises(ValueError, match="holds folders of classes, such as .*choose one by split="):
+        load_images(_folders(tmp_path, *names))
+
+
+def test_sixteen_bits_of_a_pgm(tmp_path):
+    _folders(tmp_path, "b/0.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.pgm").write_bytes(b"P5 8 8 65535\n" + np.full((8, 8), 32768, ">u2").tobytes())
+    assert (load_images(tmp_path, size=8).x[0] == 128).all()

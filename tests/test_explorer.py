@@ -1,17 +1,19 @@
 """The modularity explorer: it shows what was recorded, and computes what modlib's own functions compute."""
 
 import json
+import re
 import threading
 
 import numpy as np
 import pytest
 
 import modlib
-from modlib.book.widgets.base import STEP, unpack
+from modlib.book.widgets.base import FOLDER, STEP, unpack
 from modlib.book.widgets.explorer import LIVE_K, OWN, explore
 from modlib.data import Images
 from modlib.paper import paper_values
 from modlib.results import find_results, measurement
+from modlib.training import RECIPES
 
 N, K, LAYERS = [200, 500], [1, 3, 7], ["conv1", "relu", "layer1.0"]
 
@@ -127,7 +129,17 @@ def test_what_imagenet_weights_were_measured_on_is_told():
     data = explore().data
     [keras] = [each for each in data["series"] if each["weights"] == "keras"]
     assert data["words"][keras["dataset"]] == "Imagenette, ten classes of ImageNet"
-    assert data["words"]["keras"] == "Keras’s"
+    assert data["words"]["keras"] == "trained by others (Keras)"
+    for weights in {each["weights"] for each in data["series"]} - {"trained", "untrained"}:
+        assert re.match(r"trained by others|trained \(.* recipe|in training", data["words"][weights])
+
+
+def test_every_recipe_has_words_on_the_page():
+    kit = (FOLDER / "kit.js").read_text(encoding="utf-8")
+    for name, recipe in RECIPES.items():
+        words = re.search(rf"\n  {name}: (.*),\n", kit)[1]
+        optimizer = {"sgd": "SGD", "adamw": "AdamW"}[recipe.optimizer]
+        assert words.startswith('"as “') or (optimizer in words and f" {recipe.lr:g} " in words)
 
 
 def test_names_with_markup_or_tex_stay_text(own):

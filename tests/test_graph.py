@@ -536,3 +536,20 @@ def test_resumed_layers_come_in_the_order_in_which_they_run(network, pixels, tmp
     again = modlib.dynamic_graph(network, pixels, 3, resume=file)
     for a, b in zip(whole.graphs, again.graphs, strict=True):
         assert_same(a, b)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e-310])
+def test_rows_that_float64_cannot_square_have_their_direction(rng, scale):
+    x = rng.normal(size=(40, 20))
+    near = knn_graph(x * scale, 5)
+    np.testing.assert_array_equal(near.neighbors, knn_graph(x, 5).neighbors)
+    np.testing.assert_allclose(near.weights, knn_graph(x, 5).weights, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e37, 1e-30])
+@pytest.mark.parametrize("how", [{"sketch": 2}, {"search": "pynndescent"}])
+def test_length_does_not_matter_to_approximations(rng, scale, how):
+    if "search" in how:
+        pytest.importorskip("pynndescent")
+    x = rng.normal(size=(40, 20)).astype(np.float32)
+    np.testing.assert_allclose(knn_graph(x * np.float32(scale), 5, **how).weights, knn_graph(x, 5, **how).weights, atol=1e-5)

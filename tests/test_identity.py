@@ -128,3 +128,51 @@ def test_what_a_function_has_taken_with_it_counts_where_it_is_none_too():
 
     base = fingerprint(seeded(), X, k=3, forward=bound(None, 3))
     assert base == fingerprint(seeded(), X, k=3, forward=bound(None, 3)) != fingerprint(seeded(), X, k=3, forward=bound(3, None))
+
+
+OF_THIS_FILE = {"slope": 0.1}
+
+
+class OfThisFile:
+    slope = [0.1]
+
+
+def by_globals(x):
+    return (lambda y: y * OF_THIS_FILE["slope"] * OfThisFile.slope[0])(x)
+
+
+@pytest.mark.parametrize("held, key", [(OF_THIS_FILE, "slope"), (OfThisFile.slope, 0)])
+def test_what_an_activation_reads_elsewhere_counts(held, key, monkeypatch):
+    model, x = nn.Linear(4, 4), torch.zeros(2, 4)
+    model.act = by_globals
+    before = fingerprint(model, x)
+    assert fingerprint(model, x) == before
+    if isinstance(held, dict):
+        monkeypatch.setitem(held, key, 3.0)
+    else:
+        monkeypatch.setattr(OfThisFile, "slope", [3.0])
+    assert fingerprint(model, x) != before
+
+
+def test_attributes_of_the_class_and_slots_count(monkeypatch):
+    class Slots:
+        __slots__ = ("slope",)
+
+    class Net(nn.Linear):
+        scales = torch.ones(1)
+
+    model, x = Net(4, 4), torch.zeros(2, 4)
+    model.settings = Slots()
+    keys = []
+    for slope, scale in ((0.1, 1), (3.0, 1), (3.0, 2)):
+        model.settings.slope = slope
+        monkeypatch.setattr(Net, "scales", torch.full((1,), float(scale)))
+        keys.append(fingerprint(model, x))
+    assert len(set(keys)) == 3
+
+
+def test_methods_of_tensors_are_known_by_name():
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    b.load_state_dict(a.state_dict())
+    a.act, b.act = torch.Tensor.sin, torch.Tensor.cos
+    assert fingerprint(a, torch.zeros(2, 2)) != fingerprint(b, torch.zeros(2, 2))

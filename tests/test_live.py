@@ -29,7 +29,8 @@ PAGE = "book/live"
 GRAPH = """() => {
     const said = document.querySelector(".ml-live .ml-graph .ml-say").textContent;
     const [, layer, q] = /^Layer (\\d+) .*?Q = ([−.\\d]+)\\./.exec(said);
-    return Math.abs(q.replace("−", "-") - bookLive[0].result.clean[layer - 1].q);
+    const of = / attacked images, /.test(said) ? "attacked" : "clean";
+    return Math.abs(q.replace("−", "-") - bookLive[0].result[of][layer - 1].q);
 }"""
 # Something else is asked for while the points are placed, before the graph comes.
 INTERRUPT = """() => {

@@ -293,3 +293,50 @@ def test_communities_of_every_layer_by_one_seed(rng):
 def test_communities_that_cannot_be(graph, options, says):
     with pytest.raises(ValueError, match=says):
         communities(graph, **options)
+
+
+def test_loops_of_networkx_count_as_networkx_counts_them():
+    graph = nx.MultiGraph(nx.karate_club_graph())
+    graph.add_edge(0, 0, weight=9.0)
+    graph.add_edge(0, 33, weight=3.0)
+    labels = np.arange(34) // 17
+    expected = nx.community.modularity(graph, [set(range(17)), set(range(17, 34))])
+    assert modularity(graph, labels) == pytest.approx(expected, abs=1e-12)
+    once = nx.Graph(nx.karate_club_graph())
+    once.add_edge(0, 0, weight=9.0)
+    best = nx.community.modularity(once, nx.community.louvain_communities(once, seed=0))
+    assert modularity(once, communities(once)) == pytest.approx(best, abs=1e-12)
+
+
+def test_labels_by_node_whatever_the_order_of_nodes():
+    graph = nx.Graph([(3, 1), (0, 2)])
+    labels = {0: 0, 1: 1, 2: 0, 3: 1}
+    assert modularity(graph, labels) == 0.5
+    with pytest.raises(ValueError, match="labels must name the class of every node of the graph; that of 2 is missing"):
+        modularity(graph, {0: 0, 1: 1, 3: 1})
+
+
+def test_graphs_of_the_readers_own_class():
+    class Own(nx.Graph):
+        pass
+
+    karate, labels = nx.karate_club_graph(), np.arange(34) // 17
+    assert modularity(Own(karate), labels) == modularity(karate, labels)
+
+
+@pytest.mark.parametrize(
+    "graph, message",
+    [
+        (nx.Graph(), "graph must have nodes"),
+        (nx.Graph([(0, 1, {"weight": "a"})]), "graph must have numbers as its weights"),
+        (np.eye(2)[::-1] + 1j, "adjacency matrix"),
+        (torch.eye(2).to_sparse(), "See to_dense"),
+    ],
+)
+def test_what_is_no_graph_of_numbers_is_refused(graph, message):
+    with pytest.raises(ValueError, match=message):
+        modularity(graph, [0, 1])
+
+
+def test_largest_weights_of_a_knn_graph():
+    assert modularity(KnnGraph([[1], [0], [3], [2]], np.full((4, 1), 1e308)), [0, 0, 1, 1]) == 0.5

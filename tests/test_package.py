@@ -168,7 +168,7 @@ def run_setup(monkeypatch, found: list[bool], module: ModuleType) -> list[str]:
 
 def test_the_setup_cell_is_the_same_in_every_chapter_and_short():
     assert all(cell.startswith(SETUP.rstrip("\n")) for cell in SETUPS.values()), "copy the lines of chapter 2"
-    assert len(SETUPS) == 9 and len(SETUP.splitlines()) <= 12
+    assert len(SETUPS) == 10 and len(SETUP.splitlines()) <= 12
 
 
 def test_the_setup_cell_installs_what_is_missing_with_its_dependencies(monkeypatch):

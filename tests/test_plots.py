@@ -148,3 +148,13 @@ def test_a_curve_alone_is_drawn():
 def test_features_that_no_layout_can_be_made_of(features, says):
     with pytest.raises(ValueError, match=says):
         layout(features)
+
+
+@pytest.mark.parametrize("scale", [1e37, 1e-38])
+def test_layout_of_features_that_float32_cannot_square(rng, scale):
+    """scikit-learn would end the process, or put all samples on one place."""
+    assert layout((rng.normal(size=(20, 6)) * scale).astype(np.float32)).std() > 0.1
+
+
+def test_layout_of_one_feature(rng):
+    assert layout(rng.normal(size=(20, 1))).shape == (20, 2)

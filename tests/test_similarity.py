@@ -214,3 +214,16 @@ def test_difference_of_two_networks():
     np.testing.assert_allclose(modularity_difference([0.1, 0.5], [0.2, 0.5, 0.9]), [[0.1, 0.4, 0.8], [0.3, 0, 0.4]])
     with pytest.raises(ValueError, match=r"other must be \(L,\) modularities"):
         modularity_difference([0.1], [[0.2]])
+
+
+@pytest.mark.parametrize("scale", [1e160, 1e-200])
+def test_cka_of_features_that_float64_cannot_square(rng, scale):
+    x, y = rng.normal(size=(20, 6)), rng.normal(size=(20, 3))
+    assert np.allclose(cka_of([x * scale, y]), cka_of([x, y]))
+
+
+def test_cka_takes_features_with_their_names_and_no_complex_ones(rng):
+    x, y = rng.normal(size=(20, 6)), rng.normal(size=(20, 3))
+    assert np.array_equal(cka_of([("a", x), ("b", y)]), cka_of({"a": x, "b": y}))
+    with pytest.raises(ValueError, match="must be real numbers; got complex"):
+        cka_of([x + 1j, y])

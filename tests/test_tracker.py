@@ -93,3 +93,11 @@ def test_a_library_that_is_not_there_is_named(network, pixels, monkeypatch):
         tracker.lightning()
     with pytest.raises(ImportError, match="needs transformers"):
         tracker.hugging_face()
+
+
+def test_samples_are_read_once(rng):
+    x, y = rng.random((20, 3, 8, 8)).astype(np.float32), np.arange(20) % 2
+    tracker = ModularityTracker(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), x, y)
+    first = tracker.step(1).q
+    x[:] = rng.random(x.shape)
+    assert np.array_equal(tracker.step(2).q, first)

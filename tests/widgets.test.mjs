@@ -16,9 +16,16 @@ import {
   sameShare,
 } from "../book/_static/live/knn.js";
 import { alike, curve, fit, paperCurve } from "../modlib/book/widgets/explorer.js";
-import { open, shade } from "../modlib/book/widgets/graph.js";
-import { fixed, mark, unpack } from "../modlib/book/widgets/kit.js";
-import { modularity, pairTerm, readEdges, readGroups, writeEdges, writeGroups } from "../modlib/book/widgets/lab.js";
+import { countWords, open, shade } from "../modlib/book/widgets/graph.js";
+import { fixed, mark, percent, unpack } from "../modlib/book/widgets/kit.js";
+import {
+  modularity,
+  pairTerm,
+  readEdges,
+  readGroups,
+  writeEdges,
+  writeGroups,
+} from "../modlib/book/widgets/lab.js";
 import { modularityOf } from "../modlib/book/widgets/modularity.js";
 
 const near = (got, wanted) => assert.ok(Math.abs(got - wanted) < 1e-9, `${got}, not ${wanted}`);
@@ -83,6 +90,13 @@ test("numbers are written with a true minus, and zero without one", () => {
   assert.equal(fixed(-0.1234), "−0.123");
   assert.equal(fixed(-0.0001), "0.000");
   assert.equal(fixed(0.5, 1), "0.5");
+});
+
+test("what is no number is said to be none", () => {
+  for (const none of [NaN, undefined, null, Infinity]) {
+    assert.equal(fixed(none), "not defined");
+    assert.equal(percent(none), "not defined");
+  }
 });
 
 test("twelve communities have twelve marks", () => {
@@ -201,6 +215,14 @@ test("neighbours, agreement and terms stand at their places", () => {
 
 test("agreement runs from orange over grey to blue", () => {
   assert.deepEqual([0, 0.5, 1].map(shade), ["rgb(213,94,0)", "rgb(190,190,190)", "rgb(0,114,178)"]);
+});
+
+test("neighbours are counted in whole sentences", () => {
+  assert.equal(countWords(1, 1), "its one neighbour in this layer is of its class");
+  assert.equal(countWords(0, 1), "its one neighbour in this layer is not of its class");
+  assert.equal(countWords(0, 0), "it has no neighbour in this layer");
+  assert.equal(countWords(1, 3), "1 of its 3 neighbours in this layer is of its class");
+  assert.equal(countWords(2, 3), "2 of its 3 neighbours in this layer are of its class");
 });
 
 // k-NN and Q of the live laboratory

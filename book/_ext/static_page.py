@@ -138,6 +138,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", prepare_kernels)
     app.connect("config-inited", silence_thebe)
     app.add_js_file("book-keys.js", loading_method="defer")
+    app.add_js_file("book-tables.js", loading_method="defer")
     app.connect("doctree-read", name_solutions)
     app.connect("env-check-consistency", number_ledger)
     app.connect("html-page-context", add_to_head)

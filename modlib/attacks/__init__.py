@@ -21,6 +21,7 @@ from modlib.attacks.advertorch import advertorch_algorithm
 from modlib.attacks.checks import check_images, check_model, check_settings
 from modlib.data import Images
 from modlib.models.identity import fingerprint
+from modlib.models.outputs import first_tensor
 
 ATTACKS = ("fgsm", "pgd", "jsma", "cw", "onepixel", "localsearch")
 # Settings of each attack, with their defaults: the keyword arguments of its algorithm.
@@ -156,6 +157,8 @@ def attack(
     model = plain(model)
     max_minutes = max_minutes if max_minutes is None else number("max_minutes", max_minutes)
     n = n if n is None else whole_number("n", n, 1, len(images), f"for {len(images)} images")
+    if name in BY_GRADIENT and any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("model was made under torch.inference_mode(), and knows no gradient. Make or load it outside of that")
     device, precision = place(model)
     statistics = _statistics(images, protocol)
     mean, std = (each.to(device, precision) for each in statistics)
@@ -180,12 +183,12 @@ def attack(
         algorithm = advertorch_algorithm(name, classes) if implementation == "advertorch" else getattr(algorithms, name)
 
         def perturb(x: torch.Tensor, y: torch.Tensor, rngs: list) -> torch.Tensor:
-            return algorithm(lambda z: model(z * std + mean), (x - mean) / std, y, rngs, **settings) * std + mean
+            return algorithm(lambda z: first_tensor(model(z * std + mean)), (x - mean) / std, y, rngs, **settings) * std + mean
 
         try:
             while tried < len(images) and (n is None or changed < n):
                 part = images[tried : tried + batch_size]
-                x, y = _floats(part.x).to(device, precision), torch.tensor(part.y, dtype=torch.int64, device=device)
+                x, y = _floats(part.x).to(device, precision), torch.tensor(part.y.copy(), dtype=torch.int64, device=device)
                 batch = _one_batch(model, perturb, x, y, tried, seed)
                 now = time.monotonic()
                 batches.append((*batch, np.array([now - last])))
@@ -262,7 +265,7 @@ def _floats(x: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return model(x.clone()).argmax(1)  # a copy: it may change what it is given
+    return first_tensor(model(x.clone())).argmax(1)  # a copy: it may change what it is given
 
 
 def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -280,7 +283,7 @@ def _statistics(images: Images, protocol: str) -> tuple[torch.Tensor, torch.Tens
 @contextmanager
 def _at_rest(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, parameters that ask for no gradient, exact and repeatable convolutions; as before at the end."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     try:

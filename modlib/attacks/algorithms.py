@@ -230,7 +230,7 @@ def localsearch(
             chosen, place = torch.from_numpy(pairs.T).to(x.device)
             trial = _changed(x[chosen], place[:, None], lambda v: 0.5 + p * (v - 0.5).sign()).clamp(0, 1)
             logits = predict(trial)
-            probability[tuple(pairs.T)] = logits.softmax(1).gather(1, y[chosen, None])[:, 0].cpu().numpy()
+            probability[tuple(pairs.T)] = logits.softmax(1).gather(1, y[chosen, None])[:, 0].float().cpu().numpy()
             _keep_nearest(best, nearest, x, trial, chosen, logits.argmax(1) != y[chosen])
         ranked = [places[np.argsort(probability[i, places], kind="stable")] for i, places in tried.items()]
         # An image with fewer than t candidates gets some of them twice, which changes them only once.

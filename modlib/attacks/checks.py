@@ -9,6 +9,7 @@ from modlib.attacks.algorithms import TARGETS
 from modlib.cost import check_answers
 from modlib.data import Images
 from modlib.models.inputs import check_pixels
+from modlib.models.outputs import first_tensor
 
 MOST = 10**6  # of any setting: more steps have no end, and larger numbers none in float32
 
@@ -52,11 +53,12 @@ def check_model(model: nn.Module, images: Images, first: torch.Tensor, by_gradie
     and has room for all labels."""
     check_pixels(model, first)
     try:
-        logits = model(first.requires_grad_() * 1)
+        logits = first_tensor(model(first.requires_grad_() * 1))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"model cannot take images.x of shape {images.x.shape}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise ValueError("model must give one row of logits an image, shape (N, C)")
+        came = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else "no tensor"
+        raise ValueError(f"model must give one row of logits an image, shape (N, C); got {came} for one image")
     if by_gradient and not logits.requires_grad:
         raise ValueError(
             "model must give logits that depend on the pixels by a gradient; this one computes without (under torch.no_grad, or by "

@@ -45,16 +45,12 @@ def recorded_attacks(records: Records, model: str) -> dict[tuple[str, str], Resu
 
 
 def recorded_strengths(records: Records, model: str) -> dict[str, dict[float, Result]]:
-    """attack -> eps -> record of the protocol ``"pixels"``, of every strength measured, the weakest first.
-
-    The default strength may stand in the sweep or among the attacks of Fig. 6a.
-    """
+    """attack -> eps -> record of the protocol ``"pixels"``, of every strength measured, the weakest first."""
     found = {}
     for name in SWEPT:
         of = {each / 255: _find(records, model, name, "pixels", each / 255) for each in STRENGTHS}
         if usual := _find(records, model, name, "pixels"):
-            eps = usual.evidence["attack"]["eps"]
-            of[eps] = of.get(eps) or usual
+            of[usual.evidence["attack"]["eps"]] = usual
         found[name] = {eps: of[eps] for eps in sorted(of) if of[eps]}
     return {name: of for name, of in found.items() if of}
 

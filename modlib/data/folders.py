@@ -10,8 +10,10 @@ from PIL import Image, ImageOps
 
 # By the content, whatever the name. No others: of some, such as PostScript, Pillow has another program do the reading.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+# Folders that systems and programs make, beside those whose names begin with a dot.
+OTHERS = ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 STRANGERS = 100_000  # files that are no images, after which a folder is not one of images
 LARGEST = 5_000_000  # pixels of a side
 LONGEST = 10  # sides to the centre of an image, in its shorter side: what is longer is cut before it is scaled
@@ -33,6 +35,14 @@ def listing(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     inside = [name for name in splits if any(each.is_dir() for each in _entries(folder / name))]
     if inside or 1 < len(splits) == len(classes):
         raise ValueError(f"{folder} holds the splits {', '.join(splits)}, not classes; choose one by split={splits[0]!r}")
+    if not any(each.name.lower().endswith(SUFFIXES) for name in classes for each in _entries(folder / name)):
+        parts = {frozenset(each.name for each in _entries(folder / name) if each.is_dir()) for name in classes}
+    else:
+        parts = set()
+    if len(parts) == 1 and len(*parts) > (len(classes) > 1):  # folders without an image of their own, which hold the same folders
+        raise ValueError(
+            f"{folder} holds folders of classes, such as {classes[0]!r}, not classes; choose one by split={classes[0]!r}"
+        )
     files, labels, owner, strangers = [], [], {}, [0]
     for label, name in enumerate(classes):
         found = [*_images(folder / name, {os.path.realpath(folder)}, strangers)]
@@ -61,7 +71,7 @@ def in_turn(labels: np.ndarray) -> np.ndarray:
 def _entries(folder: Path) -> list[os.DirEntry]:
     """What is in a folder and not hidden, in alphabetical order."""
     with os.scandir(folder) as entries:
-        shown = [each for each in entries if not each.name.startswith(".") and each.name not in ("__MACOSX", "__pycache__")]
+        shown = [each for each in entries if not each.name.startswith(".") and each.name not in OTHERS]
     return sorted(shown, key=lambda each: each.name)
 
 
@@ -107,10 +117,11 @@ def read(path: Path, size: int) -> np.ndarray:
 def _brought_to(image: Image.Image, size: int) -> np.ndarray:
     if max(image.size) > LARGEST:
         raise OSError(f"it has {image.width:,} x {image.height:,} pixels; a side may have {LARGEST:,}")
+    deep = image.format == "PPM" and image.mode == "I"  # more than 8 bits, which Pillow brings to 16
     image = ImageOps.exif_transpose(image)
     if "transparency" in image.info:  # Pillow warns if it has to drop a palette's on the way to RGB
         image = image.convert("RGBA")
-    if image.mode.startswith("I;16"):  # to 8 bits; convert() would clip instead
+    if image.mode.startswith("I;16") or deep:  # to 8 bits; convert() would clip instead
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
         raise OSError(f"its pixels are of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from modlib import _resumable
 from modlib._checks import checked, shown, size_in_bytes, unknown
+from modlib._tensors import plain
 from modlib.features import iter_features, layers_of
 from modlib.graph.knn import KnnGraph, check_k, check_samples, check_search, knn_graphs
 from modlib.graph.neighbours import panel_bytes
@@ -133,7 +134,11 @@ def iter_graphs(
     check_search(sketch, search, seed, dead)
     how = {"sketch": sketch, "search": search, "seed": seed, "dead": dead}
     chosen = {} if samples is None else {"samples": [sample.tolist() for sample in parts]}
-    read = {"storage": "float32"} | {key: options[key] for key in ("storage", "output", "reduce", "forward") if key in options}
+    read = {"storage": "float32"} | {
+        key: options[key] for key in ("storage", "output", "reduce", "forward") if options.get(key) is not None
+    }
+    if any(getattr(module, "track_running_stats", True) is False for module in plain(model).modules()):
+        read["batch_size"] = options.get("batch_size", 250)  # it normalises by the batch
     iter_features(model, x, layers, memory=memory, spool=True, progress=progress, **options).close()  # refuses what cannot be
     kept = None
     if resume is not None:

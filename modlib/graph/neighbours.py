@@ -50,10 +50,11 @@ def nearest(x: torch.Tensor, k: int, samples: Sequence[np.ndarray] | None = None
         of each sample (by default, of all rows) a pair (similarities, neighbours), both (n, k), in the type of the
         products and int64; neighbours are counted within the sample.
     """
-    norms = row_norms(x)
-    if norms.dtype == torch.float64 != x.dtype:
-        # lengths that float32 products would not survive: make every row a unit vector first
-        x, norms = (x / norms[:, None]).to(x.dtype), torch.ones(len(x), dtype=x.dtype, device=x.device)
+    scaled = in_range(x)
+    norms = row_norms(scaled)
+    if scaled is not x:  # make every row a unit vector first
+        x = (scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True, dtype=torch.float64)).to(scaled.dtype)
+        norms = torch.ones_like(norms)
     if samples is None:
         samples = [np.arange(len(x))]
     rows = np.unique(np.concatenate(samples))
@@ -114,17 +115,24 @@ def product_type(stored: torch.dtype) -> torch.dtype:
     return torch.float32 if stored == torch.float16 else stored
 
 
+def in_range(x: torch.Tensor) -> torch.Tensor:
+    """Rows so long or short that their squares leave the range of their type, times a power of two of their own."""
+    kind = product_type(x.dtype)
+    largest = torch.stack([part.abs().amax(1) for part in x.split(SLICE, 1)]).amax(0).to(kind)
+    far = 1e15 if kind == torch.float32 else 1e150
+    outside = torch.isfinite(largest) & (largest > 0) & ((largest < 1 / far) | (largest > far))
+    if not outside.any():
+        return x
+    power = torch.where(outside, -torch.frexp(largest).exponent, 0)
+    first = power // 2  # in two steps: the power of the smallest numbers is out of range itself
+    return torch.ldexp(torch.ldexp(x.to(kind), first[:, None]), (power - first)[:, None])
+
+
 def row_norms(x: torch.Tensor) -> torch.Tensor:
-    """Row lengths; in float64 where some are so long or short that float32 cannot square them. Refuses rows that have
-    no direction."""
-
-    def lengths(dtype: torch.dtype) -> torch.Tensor:
-        parts = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in x.split(SLICE, 1)]
-        return torch.linalg.vector_norm(torch.stack(parts), dim=0)
-
-    norms = lengths(product_type(x.dtype))
-    if norms.dtype == torch.float32 and not ((norms > 1e-15) & (norms < 1e15)).all():
-        norms = lengths(torch.float64)
+    """Row lengths. Refuses rows that have no direction."""
+    dtype = product_type(x.dtype)
+    parts = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in x.split(SLICE, 1)]
+    norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     if not torch.isfinite(norms).all():
         row = int((~torch.isfinite(norms)).nonzero()[0])
         came = x[row][~torch.isfinite(x[row])]
@@ -256,12 +264,12 @@ def sketched(x: torch.Tensor, size: int, seed: int = 0) -> torch.Tensor:
     >>> tuple(sketched(x, 256).shape), sketched(x, 3000) is x
     ((20, 256), True)
     """
-    size, width = whole_number("sketch", size, 1), x.shape[1]
+    size, width, x = whole_number("sketch", size, 1), x.shape[1], in_range(x)
     if width <= size:
         return x
     random = torch.Generator().manual_seed(check_seed(seed))
-    order = torch.randperm(width, generator=random).to(x.device)
-    signs = (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(x.device, product_type(x.dtype))
+    order = torch.randperm(width, generator=random, device="cpu").to(x.device)
+    signs = (2 * torch.randint(0, 2, (width,), generator=random, device="cpu") - 1).to(x.device, product_type(x.dtype))
     dealt = (F.pad(rows[:, order] * signs, (0, -width % size)) for rows in x.split(64))
     return torch.cat([rows.view(len(rows), -1, size).sum(1) for rows in dealt])
 
@@ -279,7 +287,7 @@ def descend(x: torch.Tensor, k: int, seed: int = 0) -> tuple[torch.Tensor, torch
         from pynndescent import NNDescent
     except ImportError:
         raise ImportError('search="pynndescent" needs it: pip install pynndescent; or search="exact"') from None
-    x = x.to(product_type(x.dtype))
+    x = in_range(x.to(product_type(x.dtype)))
     row_norms(x)  # refuses rows that have no direction
     try:
         index, distance = NNDescent(x.cpu().numpy(), metric="cosine", n_neighbors=k + 1, random_state=seed).neighbor_graph

@@ -2,8 +2,9 @@
 
 import functools
 import hashlib
-import inspect
 import re
+import sys
+import sysconfig
 import types
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +19,10 @@ from modlib.models.inputs import Inputs, parts
 _BOOKKEEPING = {name for name in vars(nn.Module()) if name.startswith("_")} | {"training", "_is_torch_compile"}
 
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
-_OF_CLASSES = (types.FunctionType, staticmethod, classmethod, property, int, float, str, tuple)
+_DATA = (int, float, str, tuple, list, dict, set, frozenset, np.ndarray, torch.Tensor, nn.Module, functools.partial)
+_OF_CLASSES = (types.FunctionType, staticmethod, classmethod, property, *_DATA)
+_OF_PACKAGES = (types.FunctionType, types.BuiltinFunctionType, int, float, str, tuple, torch.Tensor)  # theirs may hold caches
+_INSTALLED = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
 
 def fingerprint(model: nn.Module, x: Inputs, **settings) -> str:
@@ -55,7 +59,7 @@ def _of_network(model: nn.Module, seen: dict) -> Iterator[bytes]:
 def _of_class(kind: type, seen: dict) -> Iterator[bytes]:
     """The code of a class of the reader's; torch's is known by name."""
     for each in kind.__mro__:
-        if each.__module__.partition(".")[0] not in ("torch", "builtins", "torchvision"):
+        if each.__module__.partition(".")[0] not in ("torch", "builtins", "torchvision", "numpy"):
             for key, value in sorted(vars(each).items()):
                 if isinstance(value, _OF_CLASSES) and (not key.startswith("__") or key == "__call__"):
                     yield f"|{key}".encode()
@@ -104,10 +108,16 @@ def _inside(value, seen: dict) -> Iterator[bytes]:
         held = [value.__func__]
     elif isinstance(value, property):
         held = [value.fget]
-    elif isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)) or not hasattr(value, "__dict__"):
+    elif isinstance(value, type) and _of_reader(sys.modules.get(value.__module__)):
+        held = [value.__qualname__]
+        yield from _of_class(value, seen)
+    elif isinstance(value, (type, types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)):
         held = [getattr(value, "__module__", ""), getattr(value, "__qualname__", getattr(value, "__name__", ""))]
+    elif not hasattr(value, "__dict__") and not _of_reader(sys.modules.get(type(value).__module__)):
+        held = []
     else:
-        held = [vars(value)]
+        slots = [name for each in type(value).__mro__ for name in _names(vars(each).get("__slots__", ()))]
+        held = [getattr(value, "__dict__", {}), {name: getattr(value, name) for name in slots if hasattr(value, name)}]
         yield from _of_class(type(value), seen)
     for part in held:
         yield from _of(part, seen)
@@ -121,14 +131,40 @@ def _filled(cell) -> bool:
     return True
 
 
+def _names(slots) -> list[str]:
+    return [name for name in ([slots] if isinstance(slots, str) else slots) if name not in ("__dict__", "__weakref__")]
+
+
+def _of_reader(module) -> bool:
+    """Whether a module is the reader's own, none of an installed package or of Python."""
+    path = getattr(module, "__file__", None) or ""
+    return module is not None and module.__name__ not in sys.builtin_module_names and not any(each in path for each in _INSTALLED)
+
+
 def _globals(function: types.FunctionType) -> list:
-    """What a function uses of its own module: other functions there, and plain values."""
-    kinds = (types.FunctionType, types.BuiltinFunctionType, bool, int, float, str, tuple, torch.Tensor)
-    names = [name for name in function.__code__.co_names if name in function.__globals__]
-    held = [(name, function.__globals__[name]) for name in names]
-    of_torch = ("torch", "numpy")
-    return [
-        (name, value if not inspect.isroutine(value) or (value.__module__ or "").partition(".")[0] not in of_torch else name)
-        for name, value in held
-        if isinstance(value, kinds)
-    ]
+    """What a function uses of its own module, and of other modules of the reader's: functions, classes, modules, plain values."""
+    own = _of_reader(sys.modules.get(function.__module__))
+    return _used(function.__globals__, sorted(_names_in(function.__code__)), own)
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """What a function names, and the functions in it."""
+    return set(code.co_names).union(*(_names_in(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+
+
+def _used(space: dict, names: list[str], own: bool) -> list:
+    held = []
+    for name in names:
+        value = space.get(name)
+        kind = value if isinstance(value, type) else type(value)
+        if isinstance(value, types.ModuleType):
+            if own and _of_reader(value):
+                held.append((name, _used(vars(value), names, True)))
+        elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
+            of = (value.__module__ or "").partition(".")[0]
+            held.append((name, name if of in ("torch", "numpy") else value))
+        elif isinstance(value, _DATA if own else _OF_PACKAGES):
+            held.append((name, value))
+        elif own and (kind is types.SimpleNamespace or _of_reader(sys.modules.get(kind.__module__))):
+            held.append((name, value))
+    return held

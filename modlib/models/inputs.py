@@ -1,10 +1,11 @@
 """What networks are given: whatever a reader has at hand, as tensors, cut into batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from modlib._tensors import as_floats, as_tensor, place, weights_of
 
@@ -47,15 +48,20 @@ def as_inputs(x) -> Inputs:
 
 def _entry(value, name: str):
     """An array as a tensor; what else a network is told by name, such as a number or None, as it is."""
-    return as_tensor(value, name) if hasattr(value, "shape") or isinstance(value, list) else value
+    if getattr(value, "ndim", 0) > 0 or isinstance(value, list):
+        return as_tensor(value, name)
+    return value.item() if isinstance(value, torch.Tensor) else value
 
 
 def _collected(x) -> Inputs:
     """All inputs of a DataLoader or Dataset, in their order."""
     kind = type(x).__name__
     loader = x if isinstance(x, DataLoader) else DataLoader(x, batch_size=250)
-    if "Random" in type(getattr(loader, "sampler", None)).__name__:
-        raise ValueError(f"x is a {kind} that shuffles: its samples would not be in the order of their labels. Give shuffle=False")
+    with torch.random.fork_rng(devices=[]):
+        if not _in_order(loader):
+            raise ValueError(
+                f"x is a {kind} that shuffles: its samples would not be in the order of their labels. Give shuffle=False"
+            )
     try:
         with torch.random.fork_rng(devices=[]):  # a DataLoader draws a number, even if nothing is random
             batches = [_without_labels(batch, kind) for batch in loader]
@@ -66,14 +72,31 @@ def _collected(x) -> Inputs:
     try:
         if isinstance(batches[0], Mapping):
             return {key: torch.cat([as_tensor(batch[key]) for batch in batches]) for key in batches[0]}
+        if isinstance(batches[0], (tuple, list)):  # several inputs
+            return tuple(torch.cat([as_tensor(each) for each in column]) for column in zip(*batches, strict=True))
         return torch.cat([as_tensor(batch) for batch in batches])
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"x is a {kind} whose batches do not fit together ({error}). Pad them to one shape") from None
 
 
+def _in_order(loader: DataLoader) -> bool:
+    """Whether a loader gives its samples as they lie in the data set."""
+    if isinstance(loader.dataset, IterableDataset):
+        return True
+    drawn = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    if type(getattr(drawn, "sampler", loader.sampler)) is SequentialSampler:
+        return True
+    most = len(loader.dataset) + 1
+    numbers = [int(i) for each in islice(drawn, most) for i in (each if isinstance(each, Iterable) else [each])]
+    return numbers == sorted(numbers)
+
+
 def _without_labels(batch, kind: str):
     if isinstance(batch, Mapping):
-        return {key: value for key, value in batch.items() if key not in LABELS}
+        texts = [
+            key for key, value in batch.items() if isinstance(value, (list, tuple)) and {type(each) for each in value} == {str}
+        ]
+        return {key: value for key, value in batch.items() if key not in (*LABELS, *texts)}
     if isinstance(batch, (tuple, list)):
         if len(batch) > 2:
             raise ValueError(
@@ -104,9 +127,26 @@ def describe(x: Inputs) -> str:
     return kind + (", ".join(held) or "no arrays")
 
 
+def hint(x: Inputs) -> str:
+    """What may be meant, where a network does not take its inputs."""
+    for t in parts(x).values():
+        if t.ndim == 4 and t.shape[3] in (1, 3, 4) and t.shape[1] not in (1, 3, 4):
+            return ". (Images are (N, C, H, W): a tensor's permute(0, 3, 1, 2), an array's transpose(0, 3, 1, 2))"
+        if t.dtype == torch.uint8 and t.ndim < 4:
+            return ". (uint8 are pixels, and divided by 255; token ids must be of another type: astype('int64'))"
+        if not t.is_floating_point() and t.dtype != torch.uint8:
+            return ". (Whole numbers other than uint8 are token ids; pixels must be uint8, or floats in [0, 1])"
+    return ""
+
+
 def rows_of(x: Inputs, rows: slice) -> Inputs:
     """Some of the samples."""
     return _each(x, lambda t: t[rows])
+
+
+def copied(x: Inputs) -> Inputs:
+    """The same in memory of its own, whatever becomes of the reader's."""
+    return _each(x, lambda t: t.detach().clone())
 
 
 def batch_of(x: Inputs, rows: slice, model: nn.Module) -> Inputs:

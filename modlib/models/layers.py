@@ -57,7 +57,8 @@ def layer_names(model: nn.Module, at: str = "conv") -> list[str]:
 
 def _blocks(modules: dict[str, nn.Module]) -> list[str]:
     """Modules with parts of their own that follow each other in a chain; none inside another."""
-    with_parts = {name: m for name, m in modules.items() if name and not isinstance(m, CHAINS) and [*m.children()]}
+    runs = {name: m for name, m in modules.items() if type(m) is not nn.Module}  # else it only holds parts, as in torch.fx
+    with_parts = {name: m for name, m in runs.items() if name and not isinstance(m, CHAINS) and [*m.children()]}
     parents = {name: modules.get(name.rpartition(".")[0]) for name in with_parts}
     kinds = Counter((id(parents[name]), type(module)) for name, module in with_parts.items())
     rows = {parent for (parent, kind), count in kinds.items() if count > 2}  # two may be two networks side by side

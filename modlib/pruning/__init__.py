@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modlib._checks import checked, listed, unknown
+from modlib._tensors import plain
 from modlib.cost import Cost, cost, seconds
 from modlib.pruning.layers import Stages, is_vgg, match, units_of
 from modlib.pruning.plans import Plan, find_redundant, l1_plan, random_plan, rise_plan
@@ -90,6 +91,7 @@ def prune(model: nn.Module, plan: Plan | Sequence[str]) -> nn.Module:
     >>> prune(model, ["layer1.1", "layer3.2"]).architecture["stages"]
     [2, 3, 2]
     """
+    model = plain(model, meta=True)
     if not isinstance(plan, Plan):
         plan = listed("plan", plan, "names of layers, such as ['layer1.1'], or a Plan")
     units = match(model, plan.layers) if isinstance(plan, Plan) else units_of(model)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from modlib._tensors import plain
+
 _CHANGES = "it changes the channels from {} to {}"
 
 
@@ -47,7 +49,7 @@ def is_vgg(model: nn.Module) -> bool:
 
 def units_of(model: nn.Module) -> list[Removable]:
     """The layers of a VGG or ResNet, first layer first."""
-    units = []
+    model, units = plain(model, meta=True), []
     if is_vgg(model):
         for index, module in model.features.named_children():
             if isinstance(module, nn.Conv2d):

@@ -168,7 +168,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
   const sayMore = el("p", { class: "ml-note" });
   const keep = button("Keep this curve", () => {
     if (!curves?.whole) return;
-    kept = { words: title(), q: main().map(({ q }) => q) };
+    kept = { words: full(curves), q: main().map(({ q }) => q) };
     drawCurves();
   });
   const drop = button("Drop the kept curve", () => {
@@ -320,12 +320,25 @@ export async function open(box, { base, saved: preset, began, failed }) {
 
   // What is shown
   const main = () => curves.attacked ?? curves.clean;
-  const title = ({ network, weights, share, corruption, attack, eps } = now.setting) =>
+  const title = ({ network, weights, share, corruption, strength, attack, eps, steps } = now.setting) =>
     [
       named(network),
       weights === "shuffled" ? `${share} % of the weights shuffled` : weights,
-      corruption === "none" ? "" : CORRUPTIONS[corruption].words,
-      attack === "none" ? "" : `${attack.toUpperCase()}, eps = ${eps}/255`,
+      corruption === "none" ? "" : `${CORRUPTIONS[corruption].words} of strength ${strength}`,
+      attack === "none" ? "" : `${attack.toUpperCase()}, eps = ${eps}/255${attack === "pgd" ? `, ${steps} steps` : ""}`,
+    ]
+      .filter(Boolean)
+      .join(", ");
+  /** Everything that may tell a curve from another one. */
+  const full = ({ setting, used }) =>
+    [
+      title(setting),
+      `N = ${used}`,
+      `k = ${setting.k}`,
+      setting.draw ? `draw ${setting.draw}` : "first draw",
+      { classes: "", kinds: "animals and vehicles" }[setting.groups] ?? `groups ${setting.groups}`,
+      attacks(setting) && setting.images === "changed" ? "those that changed" : "",
+      setting.on === "gpu" ? "on the graphics processor" : "",
     ]
       .filter(Boolean)
       .join(", ");
@@ -346,10 +359,11 @@ export async function open(box, { base, saved: preset, began, failed }) {
     lines.push({ words: "share of neighbours of the own group", q: values("same"), color: GREY, dash: "1 4" });
     if (curves.whole)
       lines.push({ words: "under predicted labels", q: values("predicted"), color: color(1), dash: "7 3" });
-    lines.push({ words: "under true labels", q, color: color(0), thick: 2.8, main: true });
+    const mine = kept && curves.whole ? `: ${full(curves)}` : "";
+    lines.push({ words: `under true labels${mine}`, q, color: color(0), thick: 2.8, main: true });
     const real = (list) => list.map((value, i) => [i + 1, value]).filter(([, value]) => Number.isFinite(value));
     const all = lines.flatMap((line) => real(line.q).map(([, value]) => value));
-    const plot = axes(chart, box, Math.max(2, curves.depth, kept?.q.length ?? 0), Math.min(0, ...all));
+    const plot = axes(chart, box, Math.max(2, curves.depth, kept?.q.length ?? 0), Math.min(0, ...all), 12, "Q, or share");
     const layer = graphModel && Math.min(graphModel.get("setting").layer + 1, curves.depth);
     if (layer) plot.here(layer);
     for (const line of lines) {
@@ -456,6 +470,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
     };
     const first = { layer: layers.length - 1, image: 0, colour: "class", only: -1, images: "clean" };
     const setting = { ...first, ...before, k: Math.min(now.setting.k, data.k) };
+    if (versions.attacked && !graphModel?.get("data").versions.attacked) setting.images = "attacked"; // as the curve
     if (mine) Object.assign(setting, { image: mine[0], images: "clean" });
     setting.layer = Math.min(setting.layer, layers.length - 1);
     drawn = key ?? null; // a picture of the reader's gives way to any other
@@ -474,7 +489,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
 
   // The setting
   function showControls() {
-    const { setting, told, possible } = now;
+    const { setting, told, possible, fewest } = now;
     const { network, weights, groups } = setting;
     controls.network.show(
       network,
@@ -486,7 +501,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
       ["untrained", "untrained"],
     ]);
     controls.share.show(setting.share, withOne(SHARES, setting.share));
-    controls.n.show(setting.n, 2, possible);
+    controls.n.show(setting.n, fewest, possible);
     controls.k.show(setting.k, 1, setting.n - 1);
     controls.draw.show(setting.draw, withOne([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], setting.draw));
     const kind = groups === "classes" || groups === "kinds" ? groups : "own";

@@ -30,6 +30,8 @@ export const OUT = "-"; // of a class that takes no part
 const ANIMALS = ["bird", "cat", "deer", "dog", "frog", "horse"];
 const RANGES = { share: [1, 100], draw: [0, 99], strength: [1, 5], eps: [1, 76], steps: [1, 40] };
 
+const FEWEST = 20; // images: a graph of fewer says little, and may have no edge
+
 const letter = (group) => String.fromCharCode(65 + group);
 
 /** The letter of each class's group: of a named grouping, or of the reader's own; null if the text is neither. */
@@ -86,10 +88,12 @@ export function fit(asked, { networks, classes, pool, gpu }) {
     setting[key] = held;
   };
   for (const [key, [low, high]] of Object.entries(RANGES)) number(key, low, high);
-  if (possible < 2) return { setting: { ...setting, n: 2, k: 1 }, told: [...told, "No class takes part."], possible };
-  number("n", 2, possible, setting.n > possible && `is more than the ${possible} images that there are`);
+  if (possible < 2) return { setting: { ...setting, n: 2, k: 1 }, told: [...told, "No class takes part."], possible, fewest: 2 };
+  const fewest = Math.min(FEWEST, possible);
+  const many = setting.n > possible && `is more than the ${possible} images that there are`;
+  number("n", fewest, possible, many || (setting.n < fewest && `is fewer than the ${fewest} images of a graph that says something`));
   number("k", 1, setting.n - 1, setting.k >= setting.n && `is not below N = ${setting.n}`);
-  return { setting, told, possible };
+  return { setting, told, possible, fewest };
 }
 
 /** All images whose class takes part, in the order of a draw: draw 0 is the order in which they are stored. */

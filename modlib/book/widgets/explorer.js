@@ -15,6 +15,7 @@ import {
   has,
   menu,
   percent,
+  recipeWords,
   sample,
   slider,
   statement,
@@ -24,6 +25,7 @@ import {
 
 const PARTS = ["model", "dataset", "weights", "attack"];
 const CLEAN = "none";
+const READINGS = { conv: "convolution", relu: "ReLU" };
 const nearest = (list, value) =>
   list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[0]);
 const distinct = (list) => [...new Set(list)];
@@ -174,20 +176,36 @@ function render({ model, el: host }) {
     const kept = readKept(model.get("setting").kept);
     if (kept)
       behind(
-        `kept: ${title(kept)}, N = ${kept.n}, k = ${kept.k}`,
+        `kept: ${full(kept, alike(series, kept))}`,
         { color: color(5) },
         alike(series, kept)
           .map((each) => curve(each, kept))
           .find(Boolean),
       );
-    return { setting, offered, lists, at, main, others };
+    return { setting, offered, lists, at, main, others, name: kept && at ? full(setting, [at]) : title(setting) };
   }
 
   const title = ({ model, dataset, weights, attack }) =>
     `${named(model)} on ${named(dataset)}, ${named(weights)}${attack === CLEAN ? "" : `, ${named(attack)}`}`;
 
+  /** Everything that may tell a curve from another one. */
+  function full(setting, series) {
+    const { reading, n, k, epoch } = setting;
+    const epochs = series.some((each) => each.epochs.length);
+    const both = series.some((each) => Object.keys(each.readings).length > 1);
+    return [
+      title(setting),
+      epochs && `after epoch ${epoch}`,
+      both && `read after ${READINGS[reading]}`,
+      `N = ${n}`,
+      `k = ${k}`,
+    ]
+      .filter(Boolean)
+      .join(", ");
+  }
+
   function drawChart() {
-    const { at, main, others, setting } = now;
+    const { name, at, main, others, setting } = now;
     const lines = [...others, ...(main ? [{ color: color(0), main: true, ...main }] : [])];
     const depth = Math.max(2, ...lines.map(({ q }) => q.length));
     const passed = main ? at.epochs.map((epoch) => curve(at, { ...setting, epoch }).q) : []; // the other epochs, faintly
@@ -218,7 +236,7 @@ function render({ model, el: host }) {
       ...[...lines].reverse().map((line) => {
         const band = line.std ? ` (band: ± one standard deviation of ${now.at.draws} draws)` : "";
         const thick = line.main ? 3 : 2;
-        return sample(line.main ? title(setting) + band : line.words, stroke(line.color, { ...line, thick }));
+        return sample(line.main ? name + band : line.words, stroke(line.color, { ...line, thick }));
       }),
       passed.length > 1 ? sample("after the other epochs", stroke("currentColor", { thick: 0.5 })) : "",
     );
@@ -259,7 +277,7 @@ function render({ model, el: host }) {
       made,
       at.device,
       right,
-      at.about,
+      recipeWords(at.about),
       `${at.draws} draw${at.draws === 1 ? "" : "s"}`,
     ]
       .filter(Boolean)
@@ -275,7 +293,7 @@ function render({ model, el: host }) {
       const values = distinct(left.map((each) => each[part]));
       menus[part].show(
         setting[part],
-        values.map((value) => [value, named(value)]),
+        values.map((value) => [value, named(value) + (/^(vit|cct)\d/.test(value) ? ", a transformer" : "")]),
       );
       menus[part].node.hidden = part === "attack" && values.length < 2;
       left = left.filter((each) => each[part] === setting[part]);
@@ -283,10 +301,7 @@ function render({ model, el: host }) {
     const readings = distinct(left.flatMap((each) => Object.keys(each.readings)));
     reading.show(
       setting.reading,
-      [
-        ["conv", "convolution"],
-        ["relu", "ReLU"],
-      ].filter(([value]) => readings.includes(value)),
+      Object.entries(READINGS).filter(([value]) => readings.includes(value)),
     );
     reading.node.hidden = readings.length < 2;
     for (const axis of ["n", "k", "epoch"]) {

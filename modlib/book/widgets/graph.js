@@ -26,7 +26,17 @@ const NONE = 65535; // in place of a neighbour: no edge
 const STRIP = [5, 8]; // neighbours in the strip of pictures: at least, so that those that do not count are seen, too; at most
 const MOVE = 500; // milliseconds from layer to layer
 
-const article = (name) => (/^[aeiou]/i.test(name) ? "an " : "a ") + name;
+const LONG = 14; // letters of a layer's name in the strip: its end tells it from others
+
+/** What an image of this class is: "a ship", "an animal", "of group A". */
+const kindOf = (name) => (/^group /.test(name) ? "of " : /^[aeiou]/i.test(name) ? "an " : "a ") + name;
+
+/** How many of an image's neighbours are of its class, as a sentence goes on. */
+export function countWords(same, all) {
+  if (!all) return "it has no neighbour in this layer";
+  if (all === 1) return `its one neighbour in this layer is ${same ? "" : "not "}of its class`;
+  return `${same} of its ${all} neighbours in this layer ${same === 1 ? "is" : "are"} of its class`;
+}
 
 /** Tables of one version of the images, with functions that read them. */
 export function open(version, { n, labels, layers, classes, k }) {
@@ -95,7 +105,7 @@ function render({ model, el: host }) {
       (layer) => change({ layer }),
       (layer) => layers[layer],
     ),
-    k: slider("k", "Neighbours k", (k) => change({ k })),
+    k: slider("k", "k of this graph", (k) => change({ k })),
     image: slider("image", "Image", (image) => change({ image })),
   };
   const colour = choice("colour", "Colour by", (value) => change({ colour: value }));
@@ -164,6 +174,9 @@ function render({ model, el: host }) {
   );
   const predictions = Object.values(versions).some(({ predicted }) => predicted.length);
   const colours = [["class", "class"], ...(predictions ? [["predicted", "predicted class"]] : []), ["agreement", "agreement"]];
+
+  const short = layers.map((name, i) => `${i + 1} ${name.length > LONG ? `…${name.slice(1 - LONG)}` : name}`);
+  strip.style.setProperty("--ml-letters", Math.max(...short.map(({ length }) => length)));
 
   const sheetRows = Math.ceil(n / data.columns);
   const thumb = (i, more = "") => {
@@ -297,9 +310,10 @@ function render({ model, el: host }) {
     const chosen = layers
       .map((_, i) => i)
       .filter((i) => i === layer || i === layers.length - 1 || (i % step === 0 && Math.abs(i - layer) >= step / 2));
-    const shown = k > many ? `the ${many} nearest of the ${k} that make an edge` : `the ${k} that make an edge`;
+    const linked = k === 1 ? "the one that makes an edge" : `the ${k} that make an edge`;
+    const shown = k > many ? `the ${many} nearest of ${linked}` : linked;
     stripTitle.textContent =
-      `${own(image) ?? `Image ${image}, ${article(classes[labels[image]])}`}, and its nearest in each layer: ${shown}` +
+      `${own(image) ?? `Image ${image}, ${kindOf(classes[labels[image]])}`}, and its nearest in each layer: ${shown}` +
       (k < many ? ", and faintly the next" : "");
     strip.replaceChildren(
       ...chosen.map((each) => {
@@ -311,7 +325,7 @@ function render({ model, el: host }) {
             role: "img",
             "aria-label": `${layers[each]}: ${near.slice(0, k).map(classOf).join(", ")}`,
           },
-          el("span", { class: "ml-label" }, layers[each]),
+          el("span", { class: "ml-label", title: layers[each] }, short[each]),
           thumb(image, "ml-self"),
           near.map((j, place) => thumb(j, (labels[j] === labels[image] ? "ml-same" : "") + (place < k ? "" : " ml-idle"))),
         );
@@ -320,9 +334,11 @@ function render({ model, el: host }) {
   }
 
   function words() {
-    const { version, layer, k, image } = now;
+    const { version, layer, k, image, images } = now;
+    const which = Object.keys(versions).length > 1 ? `${images} images, ` : "";
     say.show(
-      `Layer ${layer + 1} of ${layers.length} (${layers[layer]}), k = ${k}: Q = ${fixed(version.q[layer][k - 1])}. ` +
+      `Layer ${layer + 1} of ${layers.length} (${layers[layer]}), ${which}the graph with k = ${k}: ` +
+        `Q = ${fixed(version.q[layer][k - 1])}. ` +
         `${percent(version.same[layer][k - 1], 0)} of the edges join images of one class.` +
         (version.q_predicted.length ? ` Under the predicted classes Q = ${fixed(version.q_predicted[layer][k - 1])}.` : ""),
     );
@@ -332,8 +348,8 @@ function render({ model, el: host }) {
     sayImage.show(
       own(image)
         ? `${own(image)}${guess}; its neighbours in this layer: ${near.map(classOf).join(", ") || "none"}.`
-        : `Image ${image} is ${article(classes[labels[image]])}${guess}; ` +
-            `${same} of its ${near.length} neighbours in this layer ${same === 1 ? "is" : "are"} of its class.`,
+        : `Image ${image} is ${kindOf(classes[labels[image]])}${guess}; ` +
+            `${countWords(same, near.length)}.`,
     );
     scale.replaceChildren(
       ...(now.colour !== "agreement"

@@ -22,8 +22,9 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A number with a fixed number of decimals, a true minus sign, and no minus before zero. */
+/** A number with a fixed number of decimals, a true minus sign, and no minus before zero. One that is none is said to be. */
 export function fixed(number, digits = 3) {
+  if (!Number.isFinite(number)) return "not defined";
   const text = number.toFixed(digits);
   return /^-0\.?0*$/.test(text) ? text.slice(1) : text.replace("-", "−");
 }
@@ -31,7 +32,21 @@ export function fixed(number, digits = 3) {
 /** Whether an object has a value of its own by this name: an address may ask for what every object has. */
 export const has = (object, name) => Object.hasOwn(object, name);
 
-export const percent = (share, digits = 1) => fixed(100 * share, digits) + "\u00a0%";
+export const percent = (share, digits = 1) =>
+  Number.isFinite(share) ? `${fixed(100 * share, digits)}\u00a0%` : fixed(NaN);
+
+const RECIPES = {
+  paper: "SGD, the rate falling from 0.01 in steps, as in the paper",
+  fast: "SGD, the rate rising to 0.2 and falling again",
+  short: "SGD, the rate rising to 0.1 and falling again",
+  adamw: "AdamW, the rate rising to 0.001 and falling again",
+  unsmoothed: "as “short”, without smoothed labels",
+  decayed: "as “unsmoothed”, with the paper’s weight decay",
+};
+
+/** What is told of a training, with its recipe in words. */
+export const recipeWords = (about) =>
+  about.replace(/(\w+) recipe/, (all, name) => (has(RECIPES, name) ? `recipe “${name}” (${RECIPES[name]})` : all));
 
 /** Numbers that Python packed, as multiples of a step in base64; kind is "i2", "u2" or "u1": sign and bytes. Numbers that
     were computed here are as they are. */
@@ -209,8 +224,9 @@ export function dataTable() {
 
 export const PAPER = { color: "#808080", dash: "6 4" }; // the paper's curves, everywhere
 
-/** Axes over layers 1 to depth and over Q from below `least` to 1: their drawing in `parts`, and what is drawn on them. */
-export function axes(chart, host, depth, least, top = 12) {
+/** Axes over layers 1 to depth and over Q from below `least` to 1, or what `upright` names: their drawing in `parts`, and what
+    is drawn on them. */
+export function axes(chart, host, depth, least, top = 12, upright = "modularity Q") {
   const width = Math.max(host.clientWidth, 280);
   const height = Math.round(Math.min(340, Math.max(230, width * 0.48)));
   const low = least < -0.005 ? Math.floor(10 * least) / 10 : 0;
@@ -230,7 +246,7 @@ export function axes(chart, host, depth, least, top = 12) {
   const turned = `translate(11,${(height - 44) / 2}) rotate(-90)`;
   parts.push(
     el("text", { ...middle, x: 46 + (width - 62) / 2, y: height - 6 }, "layer"),
-    el("text", { ...middle, x: 0, y: 0, transform: turned }, "modularity Q"),
+    el("text", { ...middle, x: 0, y: 0, transform: turned }, upright),
   );
   return {
     x,

@@ -16,6 +16,7 @@ import {
   mark,
   menu,
   percent,
+  recipeWords,
   sample,
   slider,
   statement,
@@ -23,6 +24,7 @@ import {
 } from "./kit.js";
 
 const NONE = "none of these";
+const distinct = (list) => [...new Set(list)];
 const million = (number) => `${fixed(number / 1e6, number < 1e6 ? 3 : 2)} M`;
 
 /** Why a layer cannot be taken off beside those that are off already; empty if it can. */
@@ -73,6 +75,19 @@ export function nearest(network, off) {
   const variants = network.variants.filter(({ removed }) => writeOff(removed) === same);
   return { variants, distance: ranked[0].far[0] };
 }
+
+/** How variants without the same layers were chosen, in one name: "1 layer: the last = smallest L1 norm". */
+export function ways(variants) {
+  const [many] = variants[0].title.split(": ");
+  return `${many}: ${distinct(variants.map(({ title }) => title.slice(many.length + 2))).join(" = ")}`;
+}
+
+/** The networks that a menu offers, each once: its layers as in an address, and how they were chosen. */
+export const offers = ({ variants }) =>
+  distinct(variants.map(({ removed }) => writeOff(removed))).map((off) => [
+    off,
+    ways(variants.filter(({ removed }) => writeOff(removed) === off)),
+  ]);
 
 function render({ model, el: host }) {
   const { networks } = model.get("data");
@@ -236,7 +251,7 @@ function render({ model, el: host }) {
     else if (!near) sayAccuracy.show("Accuracy: not measured, nor that of any other variant of this network.");
     else {
       const { variants, distance } = near;
-      const results = variants.map(result).join("; ");
+      const results = distinct(variants.map(result)).join("; ");
       const [more, less] = [off, variants[0].removed].map((list, i, both) =>
         list.filter((each) => !both[1 - i].includes(each)),
       );
@@ -246,9 +261,9 @@ function render({ model, el: host }) {
       ];
       sayAccuracy.show(
         distance
-          ? `Accuracy: not measured. The nearest measured variant (${variants[0].title}) is another network: ` +
+          ? `Accuracy: not measured. The nearest measured variant (${ways(variants)}) is another network: ` +
               `${differences.filter(Boolean).join(", and ")}. Measured there: ${results}.`
-          : `Accuracy of this network (${variants[0].title}), measured: ${results}.`,
+          : `Accuracy of this network (${ways(variants)}), measured: ${results}.`,
       );
     }
     const why = off.includes(layer) ? "" : refusal(network, off, layer);
@@ -260,7 +275,7 @@ function render({ model, el: host }) {
         `The rule at tolerance ${fixed(plan.tol)} says: ${verdict(plan, layer)}.`,
     );
     const drawn = network.paper ? "read off Fig. 4" : `mean and standard deviation of ${network.draws} draws`;
-    source.textContent = `${network.about} · curve: ${drawn}, N = ${network.n}, k = ${network.k}`;
+    source.textContent = `${recipeWords(network.about)} · curve: ${drawn}, N = ${network.n}, k = ${network.k}`;
   }
 
   function draw() {
@@ -270,9 +285,9 @@ function render({ model, el: host }) {
       key,
       Object.entries(networks).map(([key, { title }]) => [key, title]),
     );
-    const offers = new Map(network.variants.map(({ removed, title }) => [writeOff(removed), title]));
-    if (!offers.has(writeOff(off))) offers.set("", network.variants.length ? NONE : "nothing yet");
-    measured.show(near?.distance === 0 ? writeOff(off) : "", [...offers]);
+    const known = near?.distance === 0;
+    const none = [["", network.variants.length ? NONE : "nothing yet"]];
+    measured.show(known ? writeOff(off) : "", [...offers(network), ...(known ? [] : none)]);
     layers.show(
       layer + 1,
       network.layers.map((_, i) => i + 1),

@@ -22,7 +22,7 @@ def series_of(results: Iterable[Result]) -> tuple[list[dict], dict[str, str]]:
     the attack. Records of other experiments are passed over.
     """
     found, words = {}, {CLEAN: "none: clean images", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-    words |= {"keras": "Keras’s", "torchvision": "torchvision’s"}
+    words |= {name.lower(): f"trained by others ({name})" for name in ("akamaster", "Keras", "torchvision")}
     for r in results:
         if r.experiment not in ("curves", "attack", "training"):
             continue
