@@ -363,7 +363,14 @@ export async function open(box, { base, saved: preset, began, failed }) {
     lines.push({ words: `under true labels${mine}`, q, color: color(0), thick: 2.8, main: true });
     const real = (list) => list.map((value, i) => [i + 1, value]).filter(([, value]) => Number.isFinite(value));
     const all = lines.flatMap((line) => real(line.q).map(([, value]) => value));
-    const plot = axes(chart, box, Math.max(2, curves.depth, kept?.q.length ?? 0), Math.min(0, ...all), 12, "Q, or share");
+    const plot = axes(
+      chart,
+      box,
+      Math.max(2, curves.depth, kept?.q.length ?? 0),
+      Math.min(0, ...all),
+      12,
+      "Q, or share",
+    );
     const layer = graphModel && Math.min(graphModel.get("setting").layer + 1, curves.depth);
     if (layer) plot.here(layer);
     for (const line of lines) {
