@@ -206,6 +206,7 @@ export async function open(box, { base, saved: preset, began, failed }) {
 
   // The worker
   function post(message) {
+    if (!worker) return; // a picture that was read while everything was cancelled
     error.replaceChildren();
     busy.hidden = false;
     bar.removeAttribute("value");
@@ -362,7 +363,14 @@ export async function open(box, { base, saved: preset, began, failed }) {
     lines.push({ words: `under true labels${mine}`, q, color: color(0), thick: 2.8, main: true });
     const real = (list) => list.map((value, i) => [i + 1, value]).filter(([, value]) => Number.isFinite(value));
     const all = lines.flatMap((line) => real(line.q).map(([, value]) => value));
-    const plot = axes(chart, box, Math.max(2, curves.depth, kept?.q.length ?? 0), Math.min(0, ...all), 12, "Q, or share");
+    const plot = axes(
+      chart,
+      box,
+      Math.max(2, curves.depth, kept?.q.length ?? 0),
+      Math.min(0, ...all),
+      12,
+      "Q, or share",
+    );
     const layer = graphModel && Math.min(graphModel.get("setting").layer + 1, curves.depth);
     if (layer) plot.here(layer);
     for (const line of lines) {
@@ -407,20 +415,25 @@ export async function open(box, { base, saved: preset, began, failed }) {
     if (!curves.whole) return say.show(`${title()}, N = ${setting.n}, k = ${setting.k}: being computed.`);
     const { counts, used } = curves;
     const q = main().map((each) => each.q);
+    const defined = [...q.keys()].filter((i) => Number.isFinite(q[i]));
     const head = `${title(curves.setting)}, N = ${used}, k = ${curves.setting.k}: `;
-    if (q.every((each) => !Number.isFinite(each)))
+    if (!defined.length)
       return say.show(
         `${head}Q is not defined: ${curves.groups.length < 2 ? "all images are of one group" : "there is no edge, or one group alone"}.`,
       );
-    const peak = q.indexOf(Math.max(...q.filter(Number.isFinite)));
-    const last = q.length - 1;
+    const [first, last] = [defined[0], defined.at(-1)];
+    const peak = defined.reduce((best, i) => (q[i] > q[best] ? i : best), first);
     const end = main()[last];
+    const without = q.length - defined.length;
     say.show(
       head +
-        `Q goes from ${fixed(q[0])} in layer 1 to ${fixed(q[last])} in layer ${last + 1}` +
+        (without ? `in ${without} of ${q.length} layers there is no edge; ` : "") +
+        `Q goes from ${fixed(q[first])} in layer ${first + 1} to ${fixed(q[last])} in layer ${last + 1}` +
         (peak === last ? ", its largest value" : `; it is largest in layer ${peak + 1}, ${fixed(q[peak])}`) +
         (Number.isFinite(end.predicted) ? `. Under predicted labels it ends at ${fixed(end.predicted)}` : "") +
-        (end.same === null ? "." : `; ${percent(end.same)} of the neighbours in the last layer are of the own group.`),
+        (end.same === null
+          ? "."
+          : `; ${percent(end.same)} of the neighbours in layer ${last + 1} are of the own group.`),
     );
     const share = (count) => percent(count / counts.n);
     const right = `The network is right about ${share(counts.right)} of the ${counts.n} images`;

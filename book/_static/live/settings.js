@@ -88,10 +88,16 @@ export function fit(asked, { networks, classes, pool, gpu }) {
     setting[key] = held;
   };
   for (const [key, [low, high]] of Object.entries(RANGES)) number(key, low, high);
-  if (possible < 2) return { setting: { ...setting, n: 2, k: 1 }, told: [...told, "No class takes part."], possible, fewest: 2 };
+  if (possible < 2)
+    return { setting: { ...setting, n: 2, k: 1 }, told: [...told, "No class takes part."], possible, fewest: 2 };
   const fewest = Math.min(FEWEST, possible);
   const many = setting.n > possible && `is more than the ${possible} images that there are`;
-  number("n", fewest, possible, many || (setting.n < fewest && `is fewer than the ${fewest} images of a graph that says something`));
+  number(
+    "n",
+    fewest,
+    possible,
+    many || (setting.n < fewest && `is fewer than the ${fewest} images of a graph that says something`),
+  );
   number("k", 1, setting.n - 1, setting.k >= setting.n && `is not below N = ${setting.n}`);
   return { setting, told, possible, fewest };
 }

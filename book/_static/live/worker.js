@@ -3,40 +3,23 @@
    the ticket it belongs to. A later ticket stops what is under way. */
 
 import { library, Lost } from "./files.js";
-import { CORRUPTIONS, PIXELS, bytes, planes, step, steps } from "./images.js";
-import { among, cosinesOf, edgesOf, free, joined, matrixOf, nearestOf, sameShare } from "./knn.js";
+import { CORRUPTIONS, bytes, planes } from "./images.js";
+import { among, cosinesOf, edgesOf, joined, nearestOf, sameShare } from "./knn.js";
 import { inSquare, layout } from "./layout.js";
 import { modularityOf } from "./modularity.js";
-import {
-  LEAST,
-  attacks,
-  demand,
-  grouping,
-  heldOf,
-  keepOf,
-  keys,
-  needed,
-  poolOf,
-  sequence,
-  sizesIn,
-} from "./settings.js";
-import { lay, read, shuffled, untrained } from "./weights.js";
+import { attacked, network, product, runtime, through } from "./network.js";
+import { LEAST, attacks, demand, grouping, keepOf, keys, needed, poolOf, sequence, sizesIn } from "./settings.js";
 
-const BATCH = 10; // images that the runtime gets at a time: as quick as more, and its memory never shrinks
-const TURN = 5; // images that are attacked at a time
 const REACH = 20; // neighbours that the picture of the graph can show
-const SEED = 1; // of shuffled and untrained weights
 const ROOM = 20e6; // bytes for results that are kept beside the last two: 15 MB each for ten layers of 500 images
 const SMALL = { attack: "pgd", eps: 4, steps: 10 }; // what is done to a picture of the reader's where no attack is chosen
 
 class Stopped extends Error {}
 
-let base, manifest, networks, files, ort, runsOn;
+let base, manifest, networks, files;
 let wanted = []; // files that were asked for last
 let latest = 0; // the ticket that counts
 let speed = null; // multiplications a second, when images have been through a network
-const sessions = new Map(); // by the name of its graph: of products, and on a graphics processor of the network in use
-let loaded = {}; // the network in use: {key, pieces, weights, gradient, widths}
 const results = new Map(); // features' key -> {ids, graphs, predicted, images or none}
 
 const say = (ticket, message) => postMessage({ ticket, ...message });
@@ -63,63 +46,6 @@ function pauseFor(ticket) {
 async function fetchAll(names) {
   wanted = names.filter((name) => !files.has(name));
   await Promise.all(wanted.map((name) => files.fetch(name)));
-}
-
-async function runtime(on) {
-  if (ort && runsOn === on) return;
-  if (ort) throw new Error("one worker, one runtime");
-  const [module, wasm] = (on === "gpu" ? manifest.runtime.gpu : manifest.runtime).files.map(({ file }) => file);
-  if (on === "gpu" && !(await navigator.gpu?.requestAdapter())) throw new Error("this browser offers none");
-  ort = await import(new URL(module, base).href);
-  const wasmBinary = new Uint8Array(await files.load(wasm)).slice().buffer; // the browser holds what it loaded, a script can give back
-  Object.assign(ort.env.wasm, { wasmBinary, numThreads: 1 });
-  ort.env.logLevel = "error";
-  runsOn = on;
-  await session("product", await files.load(manifest.product.file)); // the first session reads the binary
-  wasmBinary.transfer?.(0);
-}
-
-async function session(name, graph, weights) {
-  if (!sessions.has(name)) {
-    const externalData = weights ? [{ path: "weights", data: new Uint8Array(weights.buffer) }] : undefined;
-    const executionProviders = runsOn === "gpu" && weights ? ["webgpu", "wasm"] : ["wasm"];
-    const options = { executionProviders, externalData, logSeverityLevel: 3 }; // errors
-    // Made over for speed, weights would be there twice or three times: those of a gradient are needed as they are, too.
-    const lean = { graphOptimizationLevel: "disabled", extra: { session: { disable_prepacking: "1" } } };
-    if (name === "gradient") Object.assign(options, lean);
-    sessions.set(name, await ort.InferenceSession.create(new Uint8Array(graph), options));
-  }
-  return sessions.get(name);
-}
-
-/** A session of the processor's goes when it is not at work: the next one gets its memory, which never shrinks. */
-async function leave(...names) {
-  for (const name of names) {
-    await sessions.get(name)?.release();
-    sessions.delete(name);
-  }
-}
-
-async function network(setting) {
-  const { model: key } = keys(setting);
-  if (loaded.key === key) return loaded;
-  const about = networks.get(setting.network);
-  loaded = {}; // two networks at once are not held
-  await leave(...[...sessions.keys()].filter((name) => name !== "product"));
-  const text = new TextDecoder().decode(await files.load(about.pieces.file));
-  const pieces = JSON.parse(text).map((piece) => ({
-    ...piece,
-    graph: Uint8Array.from(atob(piece.graph), (c) => c.charCodeAt(0)),
-  }));
-  let weights;
-  const file = about.weights[setting.weights === "untrained" ? "untrained" : "trained"]?.file;
-  if (!file) weights = untrained(about.tensors, SEED);
-  else {
-    weights = lay(read(await files.load(file)), about.tensors);
-    if (setting.weights === "shuffled") weights = shuffled(weights, about.tensors, setting.share / 100, SEED);
-  }
-  loaded = { key, pieces, weights, gradient: about.gradient.file, widths: about.widths };
-  return loaded;
 }
 
 const pixels = new Map(); // image -> its pixels as stored, a byte each
@@ -152,106 +78,6 @@ async function stored(ids) {
 
 // What is computed
 
-const packed = (list) => {
-  const all = new Float32Array(list.length * PIXELS);
-  list.forEach((each, i) => all.set(each, i * PIXELS));
-  return all;
-};
-
-async function run(graph, feeds, output) {
-  const given = Object.fromEntries(
-    Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]),
-  );
-  const found = (await graph.run(given, [output]))[output];
-  return { data: await found.getData(), dims: found.dims };
-}
-
-/** Batches of images, as a network gets them. */
-function* imagesOf(list) {
-  for (let from = 0; from < list.length; from += BATCH) {
-    const part = list.slice(from, from + BATCH);
-    yield { data: packed(part), dims: [part.length, 3, 32, 32] };
-  }
-}
-
-/** Batches that are there, once. */
-function* spent(batches) {
-  while (batches.length) yield batches.shift();
-}
-
-const rowsOf = ({ data, dims: [n] }) => {
-  const m = data.length / n;
-  return Array.from({ length: n }, (_, i) => data.subarray(i * m, (i + 1) * m));
-};
-
-/** A matrix whose batches are computed again for each part of its columns. */
-function parted(batches, n, m, width) {
-  const held = new Float32Array(n * width);
-  return {
-    n,
-    m,
-    width,
-    async columns(from, to) {
-      const rows = Array.from({ length: n }, (_, i) => held.subarray(i * width, i * width + to - from));
-      let i = 0;
-      for await (const batch of batches()) {
-        for (const row of rowsOf(batch)) rows[i++].set(row.subarray(from, to));
-        free(batch.data);
-      }
-      return rows;
-    },
-    end() {
-      free(held);
-    },
-  };
-}
-
-/** The features of each layer in turn, a matrix with a row an image, and the logits last. They are the most that the worker
-    holds: none is copied, and each batch goes as soon as the next layer has it. A first layer that is wider than all others
-    (VGG11's) is computed again and again, cheaply, and never there as a whole. */
-async function* through(net, list, pause) {
-  const n = list.length;
-  const width = heldOf(net.widths, n);
-  let input = () => imagesOf(list);
-  for (const piece of net.pieces) {
-    const before = input;
-    const batches = async function* () {
-      const graph = await session(piece.name, piece.graph, net.weights);
-      try {
-        for await (const batch of before()) {
-          const found = await run(graph, { [piece.input]: { type: "float32", ...batch } }, piece.output);
-          free(batch.data);
-          yield found;
-          await pause();
-        }
-      } finally {
-        if (runsOn === "cpu") await leave(piece.name);
-      }
-    };
-    if (piece === net.pieces[0] && net.widths[0] > width) {
-      const features = parted(batches, n, net.widths[0], width);
-      yield { name: piece.name, features };
-      features.end(); // whoever had it may hold it until the next layer is there
-      input = batches;
-    } else {
-      const found = [];
-      for await (const batch of batches()) found.push(batch);
-      const rows = found.flatMap(rowsOf);
-      yield { name: piece.name, features: matrixOf(rows) };
-      rows.length = 0; // they would hold the batches
-      input = () => spent(found);
-    }
-  }
-}
-
-async function product(a, b, m) {
-  const feeds = {
-    a: { type: "float32", data: a, dims: [a.length / m, m] },
-    b: { type: "float32", data: b, dims: [b.length / m, m] },
-  };
-  return (await run(sessions.get("product"), feeds, "products")).data;
-}
-
 const most = (values) => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
 const classesOf = ({ m, columns }) => Int32Array.from(columns(0, m), most);
 
@@ -267,36 +93,6 @@ async function compute(net, list, keep, pause, told) {
     }
   }
   return { graphs, predicted };
-}
-
-/** Images after an attack under labels. */
-async function attacked(net, list, labels, { attack, eps, steps: turns }, pause, told) {
-  const graph = await session("gradient", await files.load(net.gradient), net.weights);
-  const sizes = steps(attack, eps / 255, turns);
-  const changed = [];
-  try {
-    for (let from = 0; from < list.length; from += TURN) {
-      const before = list.slice(from, from + TURN);
-      const count = before.length;
-      const own = BigInt64Array.from(before, (_, i) => BigInt(labels[from + i]));
-      let now = before;
-      for (const size of sizes) {
-        const feeds = {
-          images: { type: "float32", data: packed(now), dims: [count, 3, 32, 32] },
-          labels: { type: "int64", data: own, dims: [count] },
-        };
-        const { data } = await run(graph, feeds, "gradient");
-        now = now.map((each, i) => step(each, before[i], data.subarray(i * PIXELS, (i + 1) * PIXELS), size, eps / 255));
-        free(data);
-        await pause();
-      }
-      changed.push(...now);
-      told(changed.length / list.length);
-    }
-  } finally {
-    if (runsOn === "cpu") await leave("gradient");
-  }
-  return changed;
 }
 
 /** Where images stand in a result, in rising order, or null if it does not answer for them. */
@@ -363,7 +159,7 @@ async function sample(setting, ticket) {
     const more = setting.n < LEAST ? all.slice(0, LEAST) : ids;
     say(ticket, { kind: "progress", words: "Reading the images", share: null });
     const list = await corrupted(setting, more);
-    const net = await network(setting);
+    const net = await network(networks.get(setting.network), setting);
     const chosen = setting.n < more.length ? ids.map((_, i) => i) : null;
     const began = performance.now();
     const computed = await compute(net, list, keepOf(more.length, setting.k), pause, tell("clean", more, chosen));
@@ -375,7 +171,7 @@ async function sample(setting, ticket) {
   let after = null;
   if (attacks(setting))
     after = await had(key.attacked, ids, setting.k, async () => {
-      const net = await network(setting);
+      const net = await network(networks.get(setting.network), setting);
       const list = await corrupted(setting, ids);
       const share = (done) => say(ticket, { kind: "progress", words: "Attacking", share: done });
       share(0);
@@ -409,7 +205,7 @@ const guessesOf = (groups, predicted) =>
 /** Tells the curve of a setting; what it was made from: {groups, labels, clean, after}. */
 async function answer({ setting, ticket }) {
   await fetchAll(needed(manifest, setting));
-  await runtime(setting.on);
+  await runtime(setting.on, { manifest, base, files });
   const { groups, labelsOf, clean, after, counts } = await sample(setting, ticket);
   const labels = labelsOf(clean.ids);
   const curve = ({ graphs, predicted }) =>
@@ -513,7 +309,7 @@ async function draw(ticket, key, setting, { groups, labels, clean, after }) {
 async function picture({ setting, ticket, pixels: own }) {
   const pause = pauseFor(ticket);
   await fetchAll([...needed(manifest, setting), networks.get(setting.network).gradient.file]);
-  const net = await network(setting);
+  const net = await network(networks.get(setting.network), setting);
   const logits = async (image) => {
     let last;
     for await (const { features } of through(net, [image], pause)) [last] = features.columns(0, features.m);
