@@ -227,6 +227,7 @@ def reproduce(
     recipe: Recipe = "fast",
     epochs: Epochs = None,
     tune_epochs: Annotated[int | None, typer.Option(help="of training a pruned network [default: as the whole one]")] = None,
+    tune_recipe: Annotated[str | None, typer.Option(help="of training a pruned network [default: as the whole one]")] = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -235,7 +236,7 @@ def reproduce(
     images: Annotated[Path | None, typer.Option(help="for fig5: a folder of ImageNet images, one folder a class")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the training runs")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="folder of the records")] = Path("results"),
-    weights: Annotated[str | None, typer.Option(help="for fig4: networks that others trained, such as akamaster")] = None,
+    weights: Annotated[str | None, typer.Option(help="networks that others trained, such as akamaster")] = None,
     jobs: Annotated[int, typer.Option(help="units measured at the same time, each in a process of its own")] = 1,
     backend: Annotated[str | None, typer.Option(help="joblib's backend, such as dask [default: processes]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="address of the Dask scheduler")] = None,
@@ -246,14 +247,13 @@ def reproduce(
     the same command goes on. What cannot be done is reported and left for another time. Several at a time: --jobs, or
     --backend dask --scheduler ADDRESS for workers on many machines that share the folders.
 
-    Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`. With `all` in place of the figure, everything that
-    is missing yet, in order of what it tells.
+    Example: `python -m modlib reproduce fig4 --device cuda --max-minutes 60`; `all` is what is missing, the most telling first.
     """
     only = (None if names is None else names.split(",") for names in (models, datasets, variants))
     steps = steps_of(
-        figure, *only, recipe=recipe, epochs=epochs, tune_epochs=tune_epochs, batch_size=batch_size, seed=seed, device=device,
-        max_minutes=max_minutes, scale=scale, images=images, weights=weights, runs=runs, out=out, progress=True, jobs=jobs,
-        backend=backend, scheduler=scheduler,
+        figure, *only, recipe=recipe, epochs=epochs, tune_epochs=tune_epochs, tune_recipe=tune_recipe, batch_size=batch_size,
+        seed=seed, device=device, max_minutes=max_minutes, scale=scale, images=images, weights=weights, runs=runs, out=out,
+        progress=True, jobs=jobs, backend=backend, scheduler=scheduler,
     )  # fmt: skip
     failed = False
     for step in steps:

@@ -75,6 +75,7 @@ RECIPES = {
     "short": Recipe(
         epochs=12, batch_size=128, lr=0.1, weight_decay=5e-4, schedule="one-cycle", nesterov=True, label_smoothing=0.1, crop=2
     ),
+    "gentle": Recipe(1, 128, lr=0.01, weight_decay=5e-4, schedule="one-cycle", nesterov=True),  # to fine-tune, at the paper's rate
     # For transformers: as Hassani et al. (2021) train theirs, but for their 200 epochs and mixed images.
     "adamw": Recipe(20, 128, lr=1e-3, weight_decay=0.06, schedule="one-cycle", label_smoothing=0.1, optimizer="adamw"),
 }

@@ -307,6 +307,7 @@ def calls(w: SimpleNamespace) -> dict[str, tuple[Callable, dict]]:
             recipe="fast",
             epochs=1,
             tune_epochs=None,
+            tune_recipe=None,
             batch_size=None,
             seed=0,
             device="cpu",

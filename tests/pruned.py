@@ -20,11 +20,10 @@ def pruned_record(folder, model, criterion, removed, lost, *, start="inherited",
     network = skeleton(model, dataset)
     names = removed if isinstance(removed, (list, tuple)) else layer_names(network)[-removed:]
     shorter = prune(network, names)
-    settings = {"recipe": "fast", "epochs": 15, "seed": 0, "tune_epochs": 3, "scale": "full", **settings}
+    settings = {"recipe": "fast", "epochs": 15, "seed": 0, "tune_epochs": 3, "scale": "full", "weights": "trained", **settings}
     settings |= {
         "model": model,
         "dataset": dataset,
-        "weights": "trained",
         "criterion": criterion,
         "count": len(names),
         "start": start,

@@ -359,7 +359,7 @@ def trained(tmp_path):
 
 def test_attacked_images_are_measured_beside_the_same_images_before(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, {"stored": "embedded"}))
     variants = ["fgsm-pixels", "pgd-authors", "clip-authors"]
     steps = {step.unit.variant: step for step in reproduce("fig6a", ["resnet20"], ["cifar10"], variants, **trained)}
     assert {variant: step.state for variant, step in steps.items()} == dict.fromkeys(variants, "measured")
@@ -374,7 +374,7 @@ def test_attacked_images_are_measured_beside_the_same_images_before(trained, mon
 
 def test_smoothing_is_tried_on_one_network_trained_on_in_two_ways(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, {"stored": "embedded"}))
     plain, smoothed = (step.result for step in reproduce("smoothing", ["resnet20"], ["cifar10"], tune_epochs=1, **trained))
     assert (plain.settings["smoothing"], smoothed.settings["smoothing"]) == (0, 0.1)
     runs = [trained["runs"] / "smoke" / f"resnet20-cifar10-fast-1-0-smoothing-{each}-1" for each in ("0.0", "0.1")]
@@ -392,7 +392,7 @@ def test_smoothing_is_tried_on_one_network_trained_on_in_two_ways(trained, monke
 
 def test_an_attack_that_ran_out_of_time_goes_on(trained, monkeypatch):
     model = modlib.load_model("resnet20")
-    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, "embedded"))
+    monkeypatch.setattr(campaign.Campaign, "trained", lambda self, unit, left: (model, None, {"stored": "embedded"}))
     monkeypatch.setattr(attacks, "attack", lambda *args, **how: attack(*args, **{**how, "batch_size": 12, "max_minutes": 0}))
     steps = [next(reproduce("fig6a", ["resnet20"], ["cifar10"], ["fgsm-pixels"], **trained)) for _ in range(3)]
     assert [step.state for step in steps] == ["out of time", "out of time", "measured"]  # 12, 24 and 30 images
@@ -453,6 +453,12 @@ def test_the_plans_of_table_1():
     for criterion in ("rise", "random", "l1"):
         assert len(section5.removed_layers(model, criterion, 16, images)) == 16
     assert set(section5.removed_layers(model, "curve", 0, images)) <= set(modlib.layer_names(model))
+
+
+def test_a_third_of_the_blocks_is_chosen_in_each_way():
+    named = section5.choice_variants("resnet56")
+    assert named == ["none-0-inherited", "rise-9-inherited", "random-9-inherited", "l1-9-inherited"]
+    assert section5.choice_variants("vgg11") == []
 
 
 def test_the_plans_of_figure_9():

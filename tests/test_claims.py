@@ -7,7 +7,7 @@ from records import record
 from scipy.stats import linregress
 
 from modlib.book.claims import claims
-from modlib.book.claims.section5 import pruning
+from modlib.book.claims.section5 import choices, pruning
 from modlib.book.records import variants
 from modlib.book.statistics import FAILS, HOLDS, UNDECIDED, plateau_share
 from modlib.book.words import MISSING
@@ -15,6 +15,9 @@ from modlib.curves import Curve
 from modlib.models import stages
 from modlib.pruning import find_redundant
 from modlib.results import Records, measurement, write_result
+
+
+REMOVED = ["layer1.1", "layer2.1", "layer3.1"]
 
 
 @pytest.mark.parametrize("q, after, share", [
@@ -237,17 +240,39 @@ def test_pruning_claims_are_decided_by_two_seeds(tmp_path):
     assert f"intercept {free.intercept:.2f}" in behind
     assert verdict("same peak", "vgg11 on cifar10") == HOLDS and verdict("same peak", "vgg11 on cifar100") == MISSING
 
-    def of_resnet56(**lost):
-        for criterion, points in lost.items():
-            both("resnet56", criterion, blocks, lost=points)
-        return [verdict(claim, "resnet56 on cifar10") for claim in ("keeps its accuracy", "right layers")]
+    def of_resnet56(lost):
+        both("resnet56", "table1", blocks, lost=lost)
+        return verdict("keeps its accuracy", "resnet56 on cifar10")
 
     blocks = [f"layer{stage}.{i}" for stage, keep in ((1, 2), (2, 3), (3, 6)) for i in range(keep, 9)]
-    assert of_resnet56(table1=-0.9, rise=0.5, random=2.0) == [HOLDS, MISSING]
-    assert of_resnet56(table1=1.4, l1=2.0) == [FAILS, HOLDS]
-    assert of_resnet56(table1=0.4, l1=1.0) == [UNDECIDED, UNDECIDED]  # half a point may be chance
-    pruned_record(tmp_path, "resnet56", "rise", blocks, lost=0.1, tune_epochs=9)
-    assert of_resnet56()[1] == UNDECIDED  # longer training of one side is no argument for it
-    for criterion, points in (("rise", 0.1), ("random", 2.0), ("l1", 2.0)):
-        both("resnet56", criterion, blocks, lost=points, tune_epochs=9)
-    assert of_resnet56()[1] == HOLDS
+    assert (of_resnet56(-0.9), of_resnet56(1.4), of_resnet56(0.4)) == (HOLDS, FAILS, UNDECIDED)  # half a point may be chance
+
+
+def test_the_choice_of_layers_is_judged_over_networks(tmp_path):
+    """Points behind the whole network: the mean over seeds in each, and an interval over networks."""
+    published = {"weights": "akamaster", "tune_recipe": "gentle"}
+
+    def right():
+        [row] = choices(variants(Records.read(tmp_path), longest=False, weights="akamaster"))
+        return row[4], row[5]
+
+    def recorded(model, **lost):
+        for criterion, points in lost.items():
+            for seed, apart in ((0, 0.1), (1, -0.1)):
+                pruned_record(tmp_path, model, criterion, REMOVED, lost=points + apart, seed=seed, **published)
+
+    assert right() == ("", MISSING)
+    for model in ("resnet20", "resnet32", "resnet44"):
+        for seed in (0, 1):
+            pruned_record(tmp_path, model, "none", [], lost=0.5, seed=seed, **published)
+    recorded("resnet20", rise=3, random=5, l1=6)
+    assert right() == ("", MISSING)  # one network is no sample of networks
+    recorded("resnet32", rise=3, random=5.5, l1=6)
+    recorded("resnet44", rise=3, random=6, l1=6)
+    half = 4.302653 * 0.5 / np.sqrt(3)  # Student's t with two degrees of freedom
+    number, verdict = right()
+    assert number.startswith(f"+2.50 ({2.5 - half:+.2f} to {2.5 + half:+.2f}) points ahead of those at random") and verdict == HOLDS
+    recorded("resnet44", rise=3, random=6, l1=1)
+    assert right()[1] == UNDECIDED  # beside the smallest L1 norm the mean may be of either sign
+    recorded("resnet20", l1=2.5), recorded("resnet32", l1=2.6), recorded("resnet44", l1=2.4)
+    assert right()[1] == FAILS

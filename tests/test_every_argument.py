@@ -69,6 +69,7 @@ MAY = {
     "folder": "None, folder",
     "epochs": f"None, {WHOLE}",
     "tune_epochs": f"None, {WHOLE}",
+    "tune_recipe": "None",
     "data": "None",
     "every": f"1e30, {WHOLE}",
     "writer": "None",

@@ -57,6 +57,14 @@ def test_behind_the_whole_network_trained_on_for_as_long(tmp_path):
     assert behind.dropna().to_dict() == {("none", 0): 0, ("last", 0): 1, ("l1", 0): -0.5}  # the others were trained otherwise
 
 
+def test_networks_of_others_stand_apart_and_meet_an_opponent_trained_on_alike(tmp_path):
+    for criterion, removed, lost, recipe in (("none", [], 0.1, "gentle"), ("none", [], 5, "fast"), ("rise", 1, 1.6, "gentle")):
+        pruned_record(tmp_path, "resnet20", criterion, removed, lost, weights="akamaster", tune_recipe=recipe)
+    assert variants(Records.read(tmp_path)).empty
+    found = variants(Records.read(tmp_path), weights="akamaster").query("criterion == 'rise'")
+    assert found["behind"].tolist() == [pytest.approx(1.5)] and found["tune_recipe"].tolist() == ["gentle"]
+
+
 def test_the_papers_numbers():
     table = printed_variants()
     assert len(table) == 18 + 6 + 1

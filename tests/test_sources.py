@@ -208,11 +208,31 @@ def test_a_source_is_named_wherever_its_network_is_measured(published, tmp_path)
     assert [p.name for p in (tmp_path / "smoke").iterdir()] == ["curves-resnet20-cifar10-akamaster-0.json"]
     again = list(reproduce("fig4", ["resnet20"], weights="akamaster", scale="smoke", out=tmp_path, runs=tmp_path / "runs"))
     assert [step.state for step in again] == ["recorded"]
-    for wrong, says in ({"weights": "nobody"}, "weights='nobody'"), ({"figure": "fig8", "weights": "timm"}, "got figure 'fig8'"):
+    for wrong, says in ({"weights": "nobody"}, "weights='nobody'"), ({"figure": "a2", "weights": "timm"}, "got figure 'a2'"):
         with pytest.raises(ValueError, match=says):
             next(reproduce(**{"figure": "fig4"} | wrong))
     with pytest.raises(ValueError, match="unknown network of akamaster"):
         next(reproduce("fig4", ["vgg11"], weights="akamaster"))
+
+
+def test_a_published_network_is_pruned_and_trained_on(published, tmp_path):
+    from modlib.campaign.reproduce import reproduce
+
+    published("akamaster", "resnet20", "cifar10", saved(renamed_back("akamaster", build_model("resnet20", seed=0))))
+    where = {"weights": "akamaster", "scale": "smoke", "out": tmp_path, "runs": tmp_path / "runs"}
+    asked = ["choice", ["resnet20"], ["cifar10"], ["random-3-inherited"]]
+    [step] = reproduce(*asked, tune_recipe="gentle", tune_epochs=1, seed=3, **where)
+    assert step.state == "measured", step.note
+    chosen = {"criterion": "random", "count": 3, "start": "inherited", "tune_recipe": "gentle", "tune_epochs": 1, "seed": 3}
+    whose = {"model": "resnet20", "dataset": "cifar10", "scale": "smoke", "weights": "akamaster"}
+    assert step.result.settings == whose | chosen and step.result.evidence["licence"] == "BSD-2-Clause"
+    name = "pruning-resnet20-cifar10-akamaster-3-random-3-inherited-gentle-1-epochs.json"
+    assert [path.name for path in (tmp_path / "smoke").glob("*.json")] == [name]
+    [again] = reproduce(*asked, tune_recipe="gentle", tune_epochs=1, seed=3, **where)
+    [other] = reproduce(*asked, tune_recipe="gentle", tune_epochs=2, seed=3, max_minutes=0, **where)
+    assert (again.state, other.state) == ("recorded", "out of time")
+    with pytest.raises(ValueError, match="unknown tune_recipe 'soft'"):
+        reproduce(*asked, tune_recipe="soft", **where)
 
 
 def test_pickles_are_read_by_one_function_alone():

@@ -86,15 +86,15 @@ def _find(records: Records, model: str, attack: str, protocol: str, eps: float |
 
 _KEY = ["model", "dataset", "criterion", "count", "start", "seed"]
 _NUMBERS = ["whole", "pruned", "at_once", "lost", "behind", "macs", "params", "seconds", "dq_step", "dq", "dq_std"]
-_COLUMNS = [*_KEY, "epochs", "tune_epochs", "removed", "q", *_NUMBERS]
-_TRAINED = ["model", "dataset", "seed", "epochs", "tune_epochs"]
+_COLUMNS = [*_KEY, "epochs", "tune_epochs", "tune_recipe", "removed", "q", *_NUMBERS]
+_TRAINED = ["model", "dataset", "seed", "epochs", "tune_epochs", "tune_recipe"]
 
 
 def variants(records: Records, *, longest: bool = True, **settings) -> pd.DataFrame:
     """One row for each recorded variant of a network: what it is without, and what that cost.
 
     Columns: model, dataset, criterion, count (of layers removed), start (``"inherited"`` or ``"scratch"``), seed,
-    epochs (of the whole network), tune_epochs (of the variant), removed (names of layers), q (L,) of what is left.
+    epochs (of the whole network; 0: others'), tune_epochs, tune_recipe (of the variant), removed (layers), q (L,) of what is left.
     Accuracy in percent: whole, pruned, at_once (before any further training), lost (whole - pruned), and behind: what the
     whole network reaches when it is fine-tuned equally long, where that was measured, minus pruned. Saved, in percent:
     macs, params, seconds. From the recorded curve of the whole network, where there is one: dq_step, the paper's
@@ -105,9 +105,9 @@ def variants(records: Records, *, longest: bool = True, **settings) -> pd.DataFr
 
     Args:
         longest: of a variant that was fine-tuned for several numbers of epochs, only the largest.
-        **settings: which records (``model="vgg11"``, ``criterion="last"``, ...).
+        **settings: which records (``model="vgg11"``, ``criterion="last"``, ...); by default of networks of our own training.
     """
-    found = records.find("pruning", **settings)
+    found = records.find("pruning", **{"weights": "trained", **settings})
     rows = [_row(r, records) for r in found if r.settings.get("scale", "full") == "full"]
     table = pd.DataFrame(rows, columns=["training", *_COLUMNS]).astype(dict.fromkeys(_NUMBERS, float))
     table = table[table["training"] == table.groupby(["model", "dataset"])["training"].transform("max")]
@@ -122,17 +122,6 @@ def longest_training(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(_KEY, keep="last", ignore_index=True)
 
 
-def equally_long(table: pd.DataFrame, *criteria: str) -> pd.DataFrame:
-    """Of variants of one network, those by these criteria, after the longest fine-tuning that all of the criteria have had.
-
-    Args:
-        table: of :func:`variants` with ``longest=False``.
-    """
-    table = table[table["criterion"].isin(criteria)]
-    have = table.groupby("tune_epochs")["criterion"].nunique()
-    return table[table["tune_epochs"] == have[have == len({*criteria})].index.max()]
-
-
 def _place(column: pd.Series) -> pd.Series:
     """What a column is sorted by."""
     names = {"criterion": CRITERIA, "start": STARTS}.get(column.name)
@@ -143,11 +132,13 @@ def _row(r: Result, records: Records) -> dict:
     s, removed = r.settings, r.coords["removed"]
     saved = {name: 100 * (1 - r[name][1] / r[name][0]) for name in ("macs", "params", "seconds")}
     whole, pruned = r["accuracy"]
-    row = {name: s[name] for name in ("model", "dataset", "criterion", "start", "seed", "epochs", "tune_epochs")}
-    row |= {"training": (s["recipe"] == "paper", s["epochs"]), "removed": tuple(removed), "count": len(removed)}
+    own = {"recipe": s["recipe"], "epochs": s["epochs"], "seed": s["seed"]} if s["weights"] == "trained" else {}
+    row = {name: s[name] for name in ("model", "dataset", "criterion", "start", "seed", "tune_epochs")}
+    row |= {"epochs": own.get("epochs", 0), "tune_recipe": s.get("tune_recipe", own.get("recipe"))}
+    row |= {"training": (own.get("recipe") == "paper", row["epochs"]), "removed": tuple(removed), "count": len(removed)}
     row |= {"q": r["q"].mean(0), "whole": whole, "pruned": pruned, "at_once": float(r["at_once"]), "lost": whole - pruned, **saved}
-    same = {name: s[name] for name in ("model", "dataset", "recipe", "epochs", "seed")}
-    curves = records.find("curves", weights="trained", scale=s.get("scale", "full"), **same)
+    whole_network = {"model": s["model"], "dataset": s["dataset"], "weights": s["weights"], "scale": s.get("scale", "full")}
+    curves = records.find("curves", **whole_network, **own)
     if curves and removed:
         curve = curves[0].curve()
         rises = np.diff(curve.q, axis=1, prepend=0)[:, [curve.layers.index(name) for name in removed]]

@@ -61,6 +61,20 @@ def chance(percent: float, images: int = 10_000) -> float:
     return float(196 * np.sqrt(2 * share * (1 - share) / images))
 
 
+def mean_interval(values) -> tuple[float, float, float]:
+    """The mean of independent values, and the ends of its 95 % confidence interval by Student's t.
+
+    >>> [round(each, 2) for each in mean_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.48, 4.48]
+    """
+    return _interval(np.mean(values), stats.sem(values), len(values) - 1)
+
+
+def _interval(value: float, error: float, freedom: int) -> tuple[float, float, float]:
+    half = stats.t.ppf(0.975, freedom) * error
+    return float(value), float(value - half), float(value + half)
+
+
 @dataclass(frozen=True)
 class Worth:
     """What a rise of Q was worth: accuracy lost (percentage points) against Delta Q, over n variants.
@@ -100,10 +114,5 @@ def worth(dq, lost) -> Worth | None:
         return None
     free, per_q = stats.linregress(x, y), x @ y / (x @ x)
     error = np.sqrt(((y - per_q * x) ** 2).sum() / (len(x) - 1) / (x @ x))
-
-    def interval(value, error, freedom):
-        half = stats.t.ppf(0.975, freedom) * error
-        return tuple(float(each) for each in (value, value - half, value + half))
-
-    ends = [interval(free.slope, free.stderr, len(x) - 2), interval(free.intercept, free.intercept_stderr, len(x) - 2)]
-    return Worth(len(x), interval(per_q, error, len(x) - 1), *ends)
+    ends = [_interval(free.slope, free.stderr, len(x) - 2), _interval(free.intercept, free.intercept_stderr, len(x) - 2)]
+    return Worth(len(x), _interval(per_q, error, len(x) - 1), *ends)

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from modlib.book.records import attack_curves, recorded_attacks, recorded_imagenet, recorded_networks, variants
-from modlib.book.words import MISSING, STARTS, chosen, proper
+from modlib.book.records import attack_curves, recorded_attacks, recorded_imagenet, recorded_networks
+from modlib.book.words import MISSING, proper
 from modlib.campaign.figures import FIGURES
 from modlib.data import ASSETS
 from modlib.paper import DATASETS, OURS, K, figure_name, paper_values
@@ -159,7 +159,7 @@ def todo(records: Records, figure: str) -> str:
     """
     chosen = FIGURES[figure]
     needed = [(model, dataset, variant) for model, dataset in chosen.networks for variant in chosen.variants(model)]
-    whose = {"fig4": {"weights": "trained"}, "a2": {"weights": "untrained"}}.get(figure, {})  # one kind of record for both
+    whose = {} if figure in ("fig5", "fig6b") else {"weights": "untrained" if figure == "a2" else "trained"}
     done = len({*needed} & {_unit(r) for r in records.find(chosen.experiment, **whose)})
     rest = f"reproduce {figure} --device cuda --out modlib/assets/results" + " --images FOLDER" * (figure == "fig5")
     return f"**Measured: {done} of {len(needed)}.**" + f" The rest: `python -m modlib {rest}`" * (done < len(needed))
@@ -202,28 +202,6 @@ def attack_table(records: Records, model: str) -> pd.DataFrame:
         rows.append(row | {"N": record.coords["n"][-1]} | ends)
     columns = ["attack", "protocol", "success", "pixels changed", "L2", "largest change", "N", "Q last, before", "Q last, after"]
     return pd.DataFrame(rows, columns=columns).fillna("").set_index("attack").rename_axis(None)
-
-
-def variant_table(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]], index: Sequence[str]) -> pd.DataFrame:
-    """Rows of variants as a table of text, empty where a number is missing.
-
-    Args:
-        columns: title -> name of the column and format of its values.
-        index: names of the rows.
-    """
-    cells = {title: ["" if pd.isna(x) else form.format(x) for x in rows[name]] for title, (name, form) in columns.items()}
-    return pd.DataFrame(cells, index=index)
-
-
-def pruned(records: Records, model: str, dataset: str) -> pd.DataFrame:
-    """Recorded prunings of a network, in the order of :func:`variants`: accuracies in percent, shares of the cost saved."""
-    rows = variants(records, model=model, dataset=dataset)
-    columns = {
-        "before (%)": ("whole", "{:.2f}"), "after (%)": ("pruned", "{:.2f}"), "epochs": ("tune_epochs", "{}"),
-        "parameters saved": ("params", "{:.1f}%"), "MACs saved": ("macs", "{:.1f}%"),
-    }  # fmt: skip
-    names = [f"{chosen(row)}, {STARTS[row['start']]}" + f", seed {row['seed']}" * bool(row["seed"]) for _, row in rows.iterrows()]
-    return variant_table(rows, columns, names)
 
 
 def source() -> tuple[str, list[str]]:

@@ -1,7 +1,7 @@
 """Words of the book: names as they are written, how layers were chosen, what was not measured."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 MISSING = "not measured"
 _PROPER = {
@@ -32,12 +32,3 @@ def without(removed: Iterable[str]) -> str:
     ('22, 25', 'none')
     """
     return ", ".join(removed).replace("features.", "") or "none"
-
-
-def chosen(row: Mapping) -> str:
-    """How many layers a row of :func:`modlib.book.records.variants` is without, and how they were chosen.
-
-    >>> chosen({"count": 1, "criterion": "last"})
-    '1 layer: the last'
-    """
-    return f"{row['count']} layer{'s' * (row['count'] != 1)}: {CRITERIA[row['criterion']]}"

@@ -42,10 +42,10 @@ def attack_settings(campaign: Campaign, unit: Unit) -> dict:
 
 def attacked_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
     """Curves of 500 attacked images, and of the same images before."""
-    network, _, weights = campaign.trained(unit, left)
+    network, _, known = campaign.trained(unit, left)
     images, settings = campaign.test_images(unit.dataset), attack_settings(campaign, unit)
     layers, readings = all_layers(network)
-    evidence, values = {"stored": weights}, {}
+    evidence, values = {**known}, {}
     if settings["attack"] == "clip":
         clean, attacked = images[:LARGEST], clip_only(images[:LARGEST])
     else:
@@ -95,15 +95,15 @@ def smoothing_variants(model: str) -> list[str]:
 
 
 def smoothing_settings(campaign: Campaign, unit: Unit) -> dict:
-    return campaign.settings(unit, smoothing=float(unit.variant), tune_epochs=campaign.tune_epochs)
+    return campaign.settings(unit, smoothing=float(unit.variant), **campaign.tuning)
 
 
 def smoothing(campaign: Campaign, unit: Unit, left: Left) -> Result:
     """PGD in both protocols on a network that was trained on with labels smoothed so far, else by the same recipe."""
-    network, _, weights = campaign.trained(unit, left)
+    network, _, known = campaign.trained(unit, left)
     settings, images = smoothing_settings(campaign, unit), campaign.test_images(unit.dataset)
-    recipe = replace(RECIPES[campaign.recipe], label_smoothing=settings["smoothing"])
-    folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tune_epochs}"
+    recipe = replace(RECIPES[campaign.tune_recipe], label_smoothing=settings["smoothing"])
+    folder = campaign.runs / f"{campaign.run(unit)}-smoothing-{unit.variant}-{campaign.tuned}"
     campaign.train(unit, left, folder, partial(fine_tune, network), epochs=campaign.tune_epochs, recipe=recipe)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
     found = [_changed(campaign, tuned, images, left, folder / f"pgd-{each}.npz", "pgd", protocol=each) for each in PROTOCOLS]
@@ -116,4 +116,4 @@ def smoothing(campaign: Campaign, unit: Unit, left: Left) -> Result:
         "accuracy": ([], accuracy(tuned, images)),
     }
     coords = {"protocol": list(PROTOCOLS), "layer": layer_names(tuned)}
-    return measurement("smoothing", settings, coords, values, campaign.device, k=3, images=images.name, stored=weights)
+    return measurement("smoothing", settings, coords, values, campaign.device, k=3, images=images.name, **known)

@@ -41,13 +41,7 @@ def measure_curves(model: nn.Module, images: Images, settings: dict, scale: Exte
 
 
 def trained_curves(campaign: Campaign, unit: Unit, left: Left) -> Result:
-    if campaign.weights:
-        whose = SOURCES[campaign.weights]
-        network = load_model(unit.model, unit.dataset, weights=campaign.weights).to(campaign.device)
-        known = {"stored": whose.about, "licence": whose.licence, "published": whose.files[unit.model, unit.dataset]._asdict()}
-    else:
-        network, _, weights = campaign.trained(unit, left)
-        known = {"stored": weights}
+    network, _, known = campaign.trained(unit, left)
     images = campaign.test_images(unit.dataset)
     return measure_curves(network, images, campaign.settings(unit), campaign.scale, campaign.progress, **known)
 

@@ -29,6 +29,7 @@ _ATTACKED = [*_PAIR, ("resnet20", "cifar10")]
 _VGG11 = [("vgg11", "cifar10"), ("vgg11", "cifar100")]
 _FIG8 = [(model, "cifar10") for model in ("resnet56", "vgg19", "resnet152", "vgg11")]
 _IMAGENET = [(model, "imagenet") for model in RESNET]
+_THIN = [(model, "cifar10") for model in ("resnet20", "resnet32", "resnet44", "resnet56")]
 _FIG9 = [("vgg19", "cifar10"), ("resnet152", "cifar10"), ("resnet152", "tinyimagenet50")]
 
 FIGURES = {
@@ -42,6 +43,7 @@ FIGURES = {
     "fig9": Figure("pruning", _FIG9, pruning.pruning_settings, pruning.pruning, pruning.pruning_variants),
     "fig10": Figure("pruning", _VGG11, pruning.pruning_settings, pruning.pruning, pruning.pruning_variants),
     "table1": Figure("pruning", [("resnet56", "cifar10")], pruning.pruning_settings, pruning.pruning, pruning.table1_variants),
+    "choice": Figure("pruning", _THIN, pruning.pruning_settings, pruning.pruning, pruning.choice_variants),
     "a2": Figure("curves", _ALL, curves.untrained_settings, curves.untrained_curves),
 }
 
@@ -59,10 +61,11 @@ class Task:
     tune_epochs: int | None = None
     seed: int = 0
     weights: str | None = None  # of others' networks, instead of training any
+    tune_recipe: str | None = None
 
     def __str__(self) -> str:
         how = f"{self.recipe}, {self.epochs or 'its'} epochs, seed {self.seed}"
-        return f"{self.figure}, {self.weights}'s" if self.weights else f"{self.figure}, {how}"
+        return f"{self.figure}, {self.weights}'s, seed {self.seed}" if self.weights else f"{self.figure}, {how}"
 
 
 _LONG = {"recipe": "fast", "epochs": 30}  # the same for all networks whose depths are compared
@@ -78,6 +81,7 @@ QUEUE = (  # what is missing, in the order of what it tells a reader; what is re
     *(Task("fig4", ["resnet20"], ["cifar10"], epochs=20, seed=seed) for seed in (1, 2)),
     *(Task("fig4", ["vgg11"], ["cifar10"], epochs=15, seed=seed) for seed in (1, 2)),
     *(Task("fig10", ["vgg11"], ["cifar10"], epochs=15, tune_epochs=2, seed=seed) for seed in (1, 2)),
+    *(Task("choice", tune_epochs=1, tune_recipe="gentle", seed=seed, weights="akamaster") for seed in (0, 1, 2)),
     *(Task("table1", epochs=10, tune_epochs=10, seed=seed) for seed in (0, 1, 2)),
     # The deepest, the other networks of Fig. 4, and the other figures with what is trained by then.
     *(Task("fig4", ["resnet101", "resnet152"], [dataset], **_LONG) for dataset in ("cifar10", "cifar100", "tinyimagenet50")),

@@ -12,6 +12,7 @@ from torch import nn
 
 from modlib.data import Images, load_images
 from modlib.models import layer_names
+from modlib.models.sources import SOURCES
 from modlib.results import FOLDER, Records, Result, read_result, write_result
 from modlib.training import RECIPES, OutOfTime, run_name, train
 from modlib.zoo import load_model, registry
@@ -53,6 +54,7 @@ class Campaign:
     recipe: str
     epochs: int
     tune_epochs: int
+    tune_recipe: str
     seed: int
     batch_size: int | None
     device: torch.device
@@ -62,7 +64,7 @@ class Campaign:
     out: Path
     known: tuple[Path, ...]  # folders in which a record counts as measured
     progress: bool
-    weights: str | None = None  # of others' networks, a key of modlib.models.sources.SOURCES, instead of training any
+    weights: str | None = None  # of others' networks, a key of SOURCES, instead of training any
 
     @property
     def scale(self) -> Extent:
@@ -84,6 +86,17 @@ class Campaign:
         which = {"model": unit.model, "dataset": unit.dataset, "scale": self.scale_name, "weights": weights}
         return which | (self.training(unit) if weights == "trained" else {}) | more
 
+    @property
+    def tuning(self) -> dict:
+        """The settings that identify a training on, beside those of the network."""
+        recipe = {} if self.tune_recipe == self.recipe and not self.weights else {"tune_recipe": self.tune_recipe}
+        return recipe | {"tune_epochs": self.tune_epochs} | ({"seed": self.seed} if self.weights else {})
+
+    @property
+    def tuned(self) -> str:
+        """What a training on is called."""
+        return "-".join(str(self.tuning[key]) for key in ("tune_recipe", "tune_epochs") if key in self.tuning)
+
     def recorded(self, experiment: str, settings: dict) -> list[Result]:
         """The records, in all folders that are known, of an experiment with these settings."""
         found = Records.read(*reversed(self.known)).find(experiment, **settings)
@@ -93,6 +106,8 @@ class Campaign:
 
     def run(self, unit: Unit) -> str:
         """The name of its run."""
+        if self.weights:
+            return f"{unit.model}-{unit.dataset}-{self.weights}-{self.seed}"
         name = run_name(unit.model, unit.dataset, self.recipe, self.epochs, self.seed)
         return name + "".join(f"-batch-{size}" for size in self._batch.values())
 
@@ -118,22 +133,25 @@ class Campaign:
             raise OutOfTime(f"trained {len(result.coords['epoch'])} of {result.settings['epochs']} epochs")
         return result
 
-    def trained(self, unit: Unit, left: Left) -> tuple[nn.Module, Result, str]:
-        """The network on the device, the record of its training, and which weights these are.
+    def trained(self, unit: Unit, left: Left) -> tuple[nn.Module, Result | None, dict]:
+        """The network on the device, the record of its training, and what is known of its weights.
 
-        From a finished run, else the embedded weights of the same training, else trained now.
+        From a finished run, else the embedded weights of the same training, else trained now; or as others published it.
         """
         if self.weights:
-            raise ValueError(f"weights={self.weights!r}: this measurement needs a training of its own; leave them out")
+            whose, network = SOURCES[self.weights], load_model(unit.model, unit.dataset, weights=self.weights)
+            known = {"licence": whose.licence, "published": whose.files[unit.model, unit.dataset]._asdict()}
+            return network.to(self.device), None, {"stored": whose.about, **known}
         folder = self.runs / self.run(unit)
         asked = {"name" if key == "model" else key: value for key, value in self.training(unit).items()}
         embedded = self.scale.images is None and any(asked.items() <= entry.items() for entry in registry())
         if embedded and not (folder / "model.safetensors").exists():
             record = read_result(FOLDER / f"training-{self.run(unit)}.json")
-            return load_model(unit.model, unit.dataset).to(self.device), record, "embedded"
+            return load_model(unit.model, unit.dataset).to(self.device), record, {"stored": "embedded"}
         record = self.train(unit, left, folder, name=unit.model)
         write_result(record, self.out / f"training-{self.run(unit)}.json")
-        return load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(self.device), record, "as trained"
+        network = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(self.device)
+        return network, record, {"stored": "as trained"}
 
 
 def countdown(minutes: float | None, begun: float | None = None) -> Left:

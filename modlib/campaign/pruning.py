@@ -11,7 +11,7 @@ from modlib.campaign.networks import Campaign, Left, Unit
 from modlib.cost import accuracy, cost, seconds
 from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
-from modlib.models import layer_names
+from modlib.models import THIN_RESNET, layer_names
 from modlib.paper import paper_n
 from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan
 from modlib.results import Result, measurement
@@ -22,7 +22,7 @@ from modlib.zoo import load_model
 
 
 def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
-    network, _, weights = campaign.trained(unit, left)
+    network, _, known = campaign.trained(unit, left)
     sample = campaign.test_images(unit.dataset)[:500]
 
     def timed(function: Callable, *arguments, **options):
@@ -36,7 +36,7 @@ def similarity(campaign: Campaign, unit: Unit, left: Left) -> Result:
     values = {"q": (["layer"], curve.q), "cka": (pair, cka), "cka_minibatch": (pair, unbiased)}
     values["seconds"] = (["of"], [curve_seconds, cka_seconds, unbiased_seconds])
     coords = {"layer": curve.layers, "other": curve.layers, "of": ["modularity", "cka", "cka_minibatch"]}
-    return measurement("similarity", campaign.settings(unit), coords, values, campaign.device, n=len(sample), stored=weights)
+    return measurement("similarity", campaign.settings(unit), coords, values, campaign.device, n=len(sample), **known)
 
 
 # ------------------------------------------------------------------------------- pruning: Figs. 9 and 10, Table 1
@@ -55,13 +55,21 @@ def pruning_variants(model: str) -> list[str]:
 
 
 def table1_variants(model: str) -> list[str]:
-    paper = ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch"]
-    return [*paper, "none-0-inherited", *(f"{criterion}-16-inherited" for criterion in CHOSEN_OTHERWISE)]
+    return ["table1-16-inherited", "curve-0-inherited", "table1-16-scratch", *choices(16)]
+
+
+def choice_variants(model: str) -> list[str]:
+    """A third of the blocks, chosen in each way; none of a network that is no thin ResNet."""
+    return choices(sum(THIN_RESNET[model]) // 3) if model in THIN_RESNET else []
+
+
+def choices(count: int) -> list[str]:
+    return ["none-0-inherited", *(f"{criterion}-{count}-inherited" for criterion in CHOSEN_OTHERWISE)]
 
 
 def pruning_settings(campaign: Campaign, unit: Unit) -> dict:
     criterion, count, start = unit.variant.split("-")
-    return campaign.settings(unit, criterion=criterion, count=int(count), start=start, tune_epochs=campaign.tune_epochs)
+    return campaign.settings(unit, criterion=criterion, count=int(count), start=start, **campaign.tuning)
 
 
 def removed_layers(network: nn.Module, criterion: str, count: int, images: Images, seed: int = 0) -> list[str]:
@@ -96,16 +104,16 @@ def _draws(network: nn.Module, images: Images, n: int) -> CurveDraws:
 
 
 def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
-    network, _, weights = campaign.trained(unit, left)
+    network, _, known = campaign.trained(unit, left)
     settings, images = pruning_settings(campaign, unit), campaign.test_images(unit.dataset)
     names = removed_layers(network, settings["criterion"], settings["count"], images, campaign.seed)
     if twin := _twin(campaign, settings, names):
         return twin
     shorter = prune(network, names)
-    folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tune_epochs}"
+    folder = campaign.runs / f"{campaign.run(unit)}-{unit.variant}-{campaign.tuned}"
     inherited = settings["start"] == "inherited"
     how = {"function": partial(fine_tune, shorter)} if inherited else {"name": unit.model, "stages": shorter.architecture["stages"]}
-    run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, **how)
+    run = campaign.train(unit, left, folder, epochs=campaign.tune_epochs, recipe=campaign.tune_recipe, **how)
     tuned = load_model(unit.model, unit.dataset, weights=folder / "model.safetensors").to(campaign.device)
 
     curves = _draws(tuned, images, paper_n(unit.dataset))
@@ -120,7 +128,7 @@ def pruning(campaign: Campaign, unit: Unit, left: Left) -> Result:
         "seconds": (both, [seconds(each, shape) for each in (network, tuned)]),
     }
     coords = {"network": ["whole", "pruned"], "draw": range(1, len(curves.q) + 1), "layer": curves.layers, "removed": names}
-    evidence = {"n": curves.n, "k": curves.k, "images": images.name, "stored": weights, "precision": run.evidence["precision"]}
+    evidence = {"n": curves.n, "k": curves.k, "images": images.name, "precision": run.evidence["precision"], **known}
     return measurement("pruning", settings, coords, values, campaign.device, **evidence)
 
 

@@ -49,6 +49,7 @@ def reproduce(
     recipe: str = "fast",
     epochs: int | None = None,
     tune_epochs: int | None = None,
+    tune_recipe: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -76,13 +77,14 @@ def reproduce(
         models, datasets: only these, any of :data:`modlib.models.MODELS` and of the datasets; by default the figure's.
         variants: only these of the figure's measurements of each network, such as ``"pgd-pixels"`` of fig6a, or of fig5
             those with weights of ``"torchvision"`` or ``"keras"`` (resnet50 only).
-        recipe, epochs, batch_size, seed: of :func:`modlib.training.train`; tune_epochs: of fine-tuning, by default as many.
+        recipe, epochs, batch_size, seed: of :func:`modlib.training.train`; tune_recipe and tune_epochs: of fine-tuning, by
+            default the same.
         device, max_minutes: where to train and measure, and when to stop; the same call goes on later.
         scale: ``"full"``, or ``"smoke"`` to try the whole way in seconds. (Its records say so, and lie apart.)
         images: for fig5: a folder of ImageNet images, one folder a class.
         runs, out: folders of the training runs and of the records.
         shipped: pass over what is recorded in modlib itself; False measures that, too.
-        weights: for fig4: measure the networks of another source, a key of :data:`modlib.models.sources.SOURCES`.
+        weights: measure the networks of another source, a key of :data:`modlib.models.sources.SOURCES`, instead of training any.
         progress, jobs: show bars; units measured at the same time, each in a process of its own.
         backend: who runs them, of joblib's: by default processes on this machine; ``"dask"`` with a ``scheduler``
             (workers of one thread each, that see ``runs`` and ``out`` under the same paths and have modlib installed).
@@ -95,7 +97,7 @@ def reproduce(
         OSError: if nothing can be written to ``runs`` or ``out``.
     """
     only = (each if each is None else list(each) for each in (models, datasets, variants))
-    task = Task(figure, *only, recipe, epochs, tune_epochs, seed, weights)
+    task = Task(figure, *only, recipe, epochs, tune_epochs, seed, weights, tune_recipe)
     if figure == "all" and task != Task("all"):
         raise ValueError("figure='all' has its own models, datasets, recipes, seeds and weights: leave them out, or name a figure")
     if (figure == "fig5" or images is not None) and (images is None or not Path(images).is_dir()):
@@ -129,8 +131,10 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     _names("figure", [task.figure], [*FIGURES, "all"])
     figure, datasets = FIGURES[task.figure], [*SPLITS, *["imagenet"] * (task.figure == "fig5")]
     one_of("recipe", task.recipe, RECIPES), _names("model", task.models, MODELS), _names("dataset", task.datasets, datasets)
-    if task.weights is not None and (task.weights not in SOURCES or task.figure != "fig4"):
-        raise ValueError(f"weights={task.weights!r}: fig4 takes those of {', '.join(SOURCES)}; got figure {task.figure!r}")
+    tune_recipe = one_of("tune_recipe", task.recipe if task.tune_recipe is None else task.tune_recipe, RECIPES)
+    if task.weights is not None and (task.weights not in SOURCES or task.figure in ("fig5", "fig6b", "a2")):
+        takes = f"those of {', '.join(SOURCES)} can be measured, for any figure but fig5, fig6b and a2"
+        raise ValueError(f"weights={task.weights!r}: {takes}; got figure {task.figure!r}")
     own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
     networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
     if task.weights is None:  # any network can be trained on any dataset; others' are those that there are
@@ -143,7 +147,8 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     epochs = (EXTENTS[scale].epochs or min(usual, figure.epochs or usual)) if task.epochs is None else task.epochs
     how = {"recipe": task.recipe, "epochs": whole_number("epochs", epochs, 1, 10**6), "seed": check_seed(task.seed)}
     how["tune_epochs"] = how["epochs"] if task.tune_epochs is None else whole_number("tune_epochs", task.tune_epochs, 1, 10**6)
-    return [unit for unit in units if not task.variants or unit.variant in task.variants], how | {"weights": task.weights}
+    how |= {"tune_recipe": tune_recipe, "weights": task.weights}
+    return [unit for unit in units if not task.variants or unit.variant in task.variants], how
 
 
 def _names(what: str, names: Sequence[str] | None, known: Sequence[str], of: str = "") -> None:
@@ -178,11 +183,11 @@ def _lost(task: str, unit: Unit) -> Step:
 
 
 def _file(experiment: str, campaign: Campaign, unit: Unit, settings: dict) -> str:
-    weights = settings.get("weights", "trained")
-    name = campaign.run(unit) if weights == "trained" else f"{unit.model}-{unit.dataset}-{weights}-{campaign.seed}"
-    tuned = "" if settings.get("tune_epochs") in (None, campaign.epochs) else f"{settings['tune_epochs']}-epochs"
-    variant = "" if unit.variant == weights else unit.variant
-    return "-".join(part for part in (experiment, name, variant, tuned) if part)
+    whose = settings.get("weights", "trained")
+    name = campaign.run(unit) if whose in ("trained", campaign.weights) else f"{unit.model}-{unit.dataset}-{whose}-{campaign.seed}"
+    usual = settings.get("tune_epochs") in (None, campaign.epochs) and "tune_recipe" not in settings
+    parts = (experiment, name, "" if unit.variant == whose else unit.variant, "" if usual else f"{campaign.tuned}-epochs")
+    return "-".join(filter(None, parts))
 
 
 def measure(*figures: str, **which) -> Records:

@@ -9,7 +9,7 @@ import torch
 from modlib._checks import checked, one_of, unknown
 from modlib.book.records import variants
 from modlib.book.widgets.base import Widget, still
-from modlib.book.words import STARTS, chosen, proper
+from modlib.book.words import CRITERIA, STARTS, proper
 from modlib.cost import cost
 from modlib.curves import Curve
 from modlib.data.datasets import DATASETS as SIZES
@@ -90,7 +90,8 @@ def _recorded(record: Result, measured: pd.DataFrame) -> dict:
     for _, row in rows[rows["count"] > 0].iterrows():
         numbers = {name: None if np.isnan(row[name]) else round(row[name], 2) for name in ("pruned", "at_once", "behind")}
         network["variants"].append(numbers | {
-            "title": chosen(row), "removed": sorted(map(curve.layers.index, row["removed"])),
+            "title": f"{row['count']} layer{'s' * (row['count'] > 1)}: {CRITERIA[row['criterion']]}",
+            "removed": sorted(map(curve.layers.index, row["removed"])),
             "start": "" if row["start"] == "scratch" else STARTS[row["start"]],
             "tune_epochs": int(row["tune_epochs"]), "q": np.round(row["q"], 4).tolist(),
         })  # fmt: skip
