@@ -293,8 +293,8 @@ def target(name: str, path: Path | None, kinds: Iterable[str] = ()) -> None:
     """Refuse a file that cannot be written, before the work that is to go into it."""
     if path is None:
         return
-    if path.is_dir():
-        raise ValueError(f"{name} {path} is a folder; name a file in it")
+    if path.is_dir() or str(path) == "-":  # which elsewhere means the terminal
+        raise ValueError(f"{name} {path} is {'a folder; name a file in it' if path.is_dir() else 'no file; name one'}")
     if kinds and path.suffix.lstrip(".").lower() not in kinds:
         raise ValueError(f"{name} {path} must end with one of {', '.join('.' + kind for kind in sorted(kinds))}")
     room_for(as_path(name, path).parent)

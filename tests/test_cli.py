@@ -150,6 +150,7 @@ def test_as_a_program(monkeypatch, weights, tmp_path):
     (["curve", "resnet20", "--plot", "curve.txt"], "--plot curve.txt must end with one of .pdf, .png, .svg"),
     (["curve", "resnet20", "--plot", "w.safetensors/curve.png"], "nothing can be written to 'w.safetensors': Not a directory"),
     (["curve", "resnet20", "--json", "/"], "--json / is a folder"),
+    (["curve", "resnet20", "--json", "-"], "--json - is no file; name one"),
     (["curve", "resnet20", "--json", "/dev/null"], "--json must be the path of a file or a folder"),
     (["prune", "resnet20", "--tol", "nan"], "tol must be a number of at least 0"),
     (["prune", "resnet20", "--recipe", "fats"], "unknown recipe 'fats'; did you mean 'fast'?"),
