@@ -39,6 +39,7 @@ const RECIPES = {
   paper: "SGD, the rate falling from 0.01 in steps, as in the paper",
   fast: "SGD, the rate rising to 0.2 and falling again",
   short: "SGD, the rate rising to 0.1 and falling again",
+  gentle: "SGD, the rate rising to 0.01 and falling again",
   adamw: "AdamW, the rate rising to 0.001 and falling again",
   unsmoothed: "as “short”, without smoothed labels",
   decayed: "as “unsmoothed”, with the paper’s weight decay",

@@ -60,7 +60,7 @@ def _series(result: Result) -> tuple[dict, dict[str, str], tuple]:
         images = evidence.get("images")
         words["imagenet"] = "Imagenette, ten classes of ImageNet" if images == "imagenette" else f"ImageNet ({images})"
     about = [f"{settings['recipe']} recipe"] if settings.get("recipe") else []
-    about += [f"{settings['epochs']} epochs"] if settings.get("epochs") else []
+    about += [f"{settings['epochs']} epochs"] if settings.get("epochs") and result.experiment != "training" else []
     about += [f"seed {settings['seed']}"] if "seed" in settings else []
     which = {"model": settings["model"], "dataset": settings["dataset"], "weights": weights, "attack": attack}
     series = new_series(
