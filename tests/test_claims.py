@@ -17,9 +17,6 @@ from modlib.pruning import find_redundant
 from modlib.results import Records, measurement, write_result
 
 
-REMOVED = ["layer1.1", "layer2.1", "layer3.1"]
-
-
 @pytest.mark.parametrize("q, after, share", [
     ([0.1, 0.2, 0.3, 0.4, 0.5], 1, 0), ([0.5, 0.4, 0.3, 0.2, 0.1], 1, 1), ([0.1, 0.2, 0.205, 0.4, 0.4], 1, 1 / 2),
     ([0.1, 0.2, 0.205, 0.4, 0.4], 3, 1 / 2), ([0.3, 0.1, 0.1, 0.4, 0.5], 3, 0),
@@ -251,6 +248,8 @@ def test_pruning_claims_are_decided_by_two_seeds(tmp_path):
 def test_the_choice_of_layers_is_judged_over_networks(tmp_path):
     """Points behind the whole network: the mean over seeds in each, and an interval over networks."""
     published = {"weights": "akamaster", "tune_recipe": "gentle"}
+    third = {"resnet20": ["layer1.1", "layer2.1", "layer3.1"]}
+    third |= {f"resnet{6 * n + 2}": [f"layer{1 + i // (n - 1)}.{1 + i % (n - 1)}" for i in range(n)] for n in (5, 7)}
 
     def right():
         [row] = choices(variants(Records.read(tmp_path), longest=False, weights="akamaster"))
@@ -259,7 +258,7 @@ def test_the_choice_of_layers_is_judged_over_networks(tmp_path):
     def recorded(model, **lost):
         for criterion, points in lost.items():
             for seed, apart in ((0, 0.1), (1, -0.1)):
-                pruned_record(tmp_path, model, criterion, REMOVED, lost=points + apart, seed=seed, **published)
+                pruned_record(tmp_path, model, criterion, third[model], lost=points + apart, seed=seed, **published)
 
     assert right() == ("", MISSING)
     for model in ("resnet20", "resnet32", "resnet44"):
@@ -267,6 +266,9 @@ def test_the_choice_of_layers_is_judged_over_networks(tmp_path):
             pruned_record(tmp_path, model, "none", [], lost=0.5, seed=seed, **published)
     recorded("resnet20", rise=3, random=5, l1=6)
     assert right() == ("", MISSING)  # one network is no sample of networks
+    for criterion in ("rise", "random", "l1"):
+        pruned_record(tmp_path, "resnet32", criterion, ["layer1.1"], lost=3, **published)
+    assert right() == ("", MISSING)  # another number of blocks
     recorded("resnet32", rise=3, random=5.5, l1=6)
     recorded("resnet44", rise=3, random=6, l1=6)
     half = 4.302653 * 0.5 / np.sqrt(3)  # Student's t with two degrees of freedom

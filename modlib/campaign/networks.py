@@ -90,7 +90,7 @@ class Campaign:
     def tuning(self) -> dict:
         """The settings that identify a training on, beside those of the network."""
         recipe = {} if self.tune_recipe == self.recipe and not self.weights else {"tune_recipe": self.tune_recipe}
-        return recipe | {"tune_epochs": self.tune_epochs} | ({"seed": self.seed} if self.weights else {})
+        return recipe | {"tune_epochs": self.tune_epochs} | ({"seed": self.seed, **self._batch} if self.weights else {})
 
     @property
     def tuned(self) -> str:
@@ -106,9 +106,8 @@ class Campaign:
 
     def run(self, unit: Unit) -> str:
         """The name of its run."""
-        if self.weights:
-            return f"{unit.model}-{unit.dataset}-{self.weights}-{self.seed}"
         name = run_name(unit.model, unit.dataset, self.recipe, self.epochs, self.seed)
+        name = f"{unit.model}-{unit.dataset}-{self.weights}-{self.seed}" if self.weights else name
         return name + "".join(f"-batch-{size}" for size in self._batch.values())
 
     def test_images(self, dataset: str) -> Images:

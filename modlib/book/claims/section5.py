@@ -121,9 +121,10 @@ def pruning(pruned: pd.DataFrame) -> Iterator[tuple]:
 
 
 def choices(pruned: pd.DataFrame) -> Iterator[tuple]:
-    behind = pruned[pruned["count"] > 0].pivot_table("behind", "model", "criterion")  # means over seeds
     controls, number, right = {"random": "of those at random", "l1": "of smallest L1 norm"}, "", MISSING
-    if len(behind) > 1 and {"rise", *controls} <= {*behind}:
+    third = pruned[pruned["count"] == pruned["model"].map(lambda model: sum(THIN_RESNET.get(model, ())) // 3)]
+    behind = third.pivot_table("behind", "model", "criterion").reindex(columns=["rise", *controls]).dropna()  # means over seeds
+    if len(behind) > 1:
         ahead = {name: mean_interval(behind[name] - behind["rise"]) for name in controls}
         number = ", ".join("{:+.2f} ({:+.2f} to {:+.2f}) points ahead ".format(*ahead[name]) + controls[name] for name in ahead)
         right = together(graded(*each[1:]) for each in ahead.values())
