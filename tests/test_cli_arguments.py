@@ -3,6 +3,7 @@
 import re
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,11 @@ def cases():
         for parameter in command.params:
             if parameter.name != "help":
                 yield name, parameter
+
+
+def test_the_page_says_how_many_commands_these_are():
+    page, count = (Path(__file__).parents[1] / "book" / "tried.md").read_text(encoding="utf-8"), len([*cases()])
+    assert f"arguments of the command line, {count} | {count * len(ODD):,} |" in page
 
 
 @pytest.mark.parametrize("name, parameter", [*cases()], ids=lambda each: getattr(each, "name", each))

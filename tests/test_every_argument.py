@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from inspect import isgenerator, signature
 from io import StringIO
 from itertools import islice
+from pathlib import Path
 
 import calls
 import numpy as np
@@ -275,6 +276,14 @@ def test_every_public_name_has_a_valid_call(world):
     for name, function in calls.public().items():
         named = [each.name for each in signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
         assert not {*named} - given[name], name
+
+
+def test_the_page_says_how_many_calls_these_are(world):
+    """How many of them are refused, the tests below count: see what they print."""
+    odd, arguments = len(calls.odd_values(world.folder)), sum(len(each.keys() - {"self"}) for each in calls.calls(world).values())
+    page = (Path(__file__).parents[1] / "book" / "tried.md").read_text(encoding="utf-8")
+    assert f"describes {len(calls.public())} functions, classes and methods" in page and f"replaced by {odd} odd" in page
+    assert f"{arguments} arguments | {arguments * odd:,} |" in page
 
 
 @pytest.mark.parametrize("name", calls.public())
