@@ -457,8 +457,12 @@ def test_the_plans_of_table_1():
 
 def test_a_third_of_the_blocks_is_chosen_in_each_way():
     named = section5.choice_variants("resnet56")
-    assert named == ["none-0-inherited", "rise-9-inherited", "random-9-inherited", "l1-9-inherited"]
-    assert section5.choice_variants("vgg11") == []
+    ways = ["none-0", "rise-9", "random-9", "l1-9", "early-9"]
+    assert named == [f"{way}-inherited" for way in ways] and section5.choice_variants("vgg11") == []
+    model, images = modlib.build_model("resnet56", seed=0), modlib.load_images("cifar10", n=40)
+    drawn = [section5.removed_layers(model, "early", 9, images, seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2] and all(name < "layer3" for each in drawn for name in each)
+    assert modlib.pruning.prune(model, drawn[0]) and len({*drawn[0]}) == 9
 
 
 def test_the_plans_of_figure_9():

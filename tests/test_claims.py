@@ -264,13 +264,13 @@ def test_the_choice_of_layers_is_judged_over_networks(tmp_path):
     for model in ("resnet20", "resnet32", "resnet44"):
         for seed in (0, 1):
             pruned_record(tmp_path, model, "none", [], lost=0.5, seed=seed, **published)
-    recorded("resnet20", rise=3, random=5, l1=6)
+    recorded("resnet20", rise=3, random=5, early=6, l1=6)
     assert right() == ("", MISSING)  # one network is no sample of networks
-    for criterion in ("rise", "random", "l1"):
+    for criterion in ("rise", "random", "early", "l1"):
         pruned_record(tmp_path, "resnet32", criterion, ["layer1.1"], lost=3, **published)
     assert right() == ("", MISSING)  # another number of blocks
-    recorded("resnet32", rise=3, random=5.5, l1=6)
-    recorded("resnet44", rise=3, random=6, l1=6)
+    recorded("resnet32", rise=3, random=5.5, early=6, l1=6)
+    recorded("resnet44", rise=3, random=6, early=6, l1=6)
     half = 4.302653 * 0.5 / np.sqrt(3)  # Student's t with two degrees of freedom
     number, verdict = right()
     assert number.startswith(f"+2.50 ({2.5 - half:+.2f} to {2.5 + half:+.2f}) points ahead of those at random") and verdict == HOLDS

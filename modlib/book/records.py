@@ -137,8 +137,8 @@ def _row(r: Result, records: Records) -> dict:
     row |= {"epochs": own.get("epochs", 0), "tune_recipe": s.get("tune_recipe", own.get("recipe"))}
     row |= {"training": (own.get("recipe") == "paper", row["epochs"]), "removed": tuple(removed), "count": len(removed)}
     row |= {"q": r["q"].mean(0), "whole": whole, "pruned": pruned, "at_once": float(r["at_once"]), "lost": whole - pruned, **saved}
-    whole_network = {"model": s["model"], "dataset": s["dataset"], "weights": s["weights"], "scale": s.get("scale", "full")}
-    curves = records.find("curves", **whole_network, **own)
+    same = {name: s[name] for name in ("model", "dataset", "weights")} | own
+    curves = records.find("curves", scale=s.get("scale", "full"), **same)
     if curves and removed:
         curve = curves[0].curve()
         rises = np.diff(curve.q, axis=1, prepend=0)[:, [curve.layers.index(name) for name in removed]]

@@ -11,7 +11,7 @@ _PROPER = {
 }  # fmt: skip
 CRITERIA = {  # in the order of tables; of Table 1 the paper does not say which blocks went
     "none": "nothing removed", "last": "the last", "table1": "a plan of Table 1’s cost", "curve": "the rule’s plan",
-    "rise": "smallest rise of Q", "random": "at random", "l1": "smallest L1 norm",
+    "rise": "smallest rise of Q", "random": "at random", "early": "at random, not of the last stage", "l1": "smallest L1 norm",
 }  # fmt: skip
 STARTS = {"inherited": "inherited weights", "scratch": "from scratch"}
 

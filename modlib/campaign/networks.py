@@ -93,8 +93,7 @@ class Campaign:
         return recipe | {"tune_epochs": self.tune_epochs} | ({"seed": self.seed, **self._batch} if self.weights else {})
 
     @property
-    def tuned(self) -> str:
-        """What a training on is called."""
+    def tuned(self) -> str:  # what a training on is called
         return "-".join(str(self.tuning[key]) for key in ("tune_recipe", "tune_epochs") if key in self.tuning)
 
     def recorded(self, experiment: str, settings: dict) -> list[Result]:

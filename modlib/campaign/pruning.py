@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from torch import nn
 
 from modlib.campaign.networks import Campaign, Left, Unit
@@ -13,7 +14,7 @@ from modlib.curves import CurveDraws, modularity_curve, repeat_curves
 from modlib.data import Images
 from modlib.models import THIN_RESNET, layer_names
 from modlib.paper import paper_n
-from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, rise_plan
+from modlib.pruning import find_redundant, fine_tune, l1_plan, prune, random_plan, removable, rise_plan
 from modlib.results import Result, measurement
 from modlib.similarity import linear_cka
 from modlib.zoo import load_model
@@ -60,7 +61,8 @@ def table1_variants(model: str) -> list[str]:
 
 def choice_variants(model: str) -> list[str]:
     """A third of the blocks, chosen in each way; none of a network that is no thin ResNet."""
-    return choices(sum(THIN_RESNET[model]) // 3) if model in THIN_RESNET else []
+    count = sum(THIN_RESNET.get(model, ())) // 3
+    return [*choices(count), f"early-{count}-inherited"] if count else []
 
 
 def choices(count: int) -> list[str]:
@@ -76,10 +78,10 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     """The layers that a variant is without.
 
     Args:
-        criterion: ``"last"``: from the back, of a ResNet with bottlenecks of stage 3, as in Fig. 9; ``"table1"``: the
-            last blocks of each stage beyond :data:`TABLE1`; ``"curve"``: what :func:`find_redundant` names, whatever
-            the count; ``"rise"``: those of smallest rise of Q; ``"random"``, ``"l1"``: the controls; ``"none"``: nothing,
-            to train the whole network on as long.
+        criterion: ``"last"``: from the back, of a ResNet with bottlenecks of stage 3, as in Fig. 9; ``"table1"``: the last
+            blocks of each stage beyond :data:`TABLE1`; ``"curve"``: what :func:`find_redundant` names, whatever the count;
+            ``"rise"``: those of smallest rise of Q; ``"random"``, ``"early"`` (at random, none of the last stage), ``"l1"``: the
+            controls; ``"none"``: nothing, to train the whole network on as long.
     """
     names = layer_names(network)
     if criterion == "none":
@@ -94,6 +96,9 @@ def removed_layers(network: nn.Module, criterion: str, count: int, images: Image
     if criterion == "last":
         stage3 = [name for name in names if name.startswith("layer3.")]
         return (stage3 or names)[-count:]
+    if criterion == "early":
+        early = [name for name, why in removable(network).items() if not (why or name.startswith("layer3."))]
+        return sorted(np.random.default_rng(seed).choice(early, count, replace=False).tolist(), key=names.index)
     return list({"random": partial(random_plan, seed=seed), "l1": l1_plan}[criterion](network, count).remove)
 
 

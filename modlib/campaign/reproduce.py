@@ -133,8 +133,7 @@ def _checked(task: Task, scale: str) -> tuple[list[Unit], dict]:
     one_of("recipe", task.recipe, RECIPES), _names("model", task.models, MODELS), _names("dataset", task.datasets, datasets)
     tune_recipe = one_of("tune_recipe", task.recipe if task.tune_recipe is None else task.tune_recipe, RECIPES)
     if task.weights is not None and (task.weights not in SOURCES or task.figure in ("fig5", "fig6b", "a2")):
-        takes = f"those of {', '.join(SOURCES)} can be measured, for any figure but fig5, fig6b and a2"
-        raise ValueError(f"weights={task.weights!r}: {takes}; got figure {task.figure!r}")
+        raise ValueError(f"weights={task.weights!r}: {', '.join(SOURCES)}, and not for fig5, fig6b, a2; got figure {task.figure!r}")
     own = figure.networks if task.weights is None else [pair for pair in SOURCES[task.weights].files if pair[1] in SPLITS]
     networks = [(m, d) for m, d in own if m in (task.models or MODELS) and d in (task.datasets or datasets)]  # the figure's first
     if task.weights is None:  # any network can be trained on any dataset; others' are those that there are
